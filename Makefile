@@ -1,0 +1,33 @@
+# Everything runs in .venv, which the first target makes: a machine needs Python 3.11 or newer, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+MODULES := src/rowtrail connectors checkpoints pipelines sample_data tests benchmarks
+
+.PHONY: demo test lint types tests bench clean
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	touch $@
+
+demo: .venv/installed
+	$(BIN)/rowtrail demo
+
+test: lint types tests
+
+lint: .venv/installed
+	$(BIN)/ruff check $(MODULES)
+	$(BIN)/ruff format --check $(MODULES)
+
+types: .venv/installed
+	$(BIN)/mypy
+
+tests: .venv/installed
+	$(BIN)/pytest
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo

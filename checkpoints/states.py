@@ -1,0 +1,278 @@
+"""The states of runs, batches, streams and records, with their transitions, and the ledger's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+from rowtrail.checkpoints.record_id import RecordId
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VersionTuple = tuple[int, int, int, int]
+"""(epoch, position, ordinal, revision); compared as a tuple. The ledger never looks inside."""
+
+
+class Outcome(IntEnum):
+    """What became of a change that needs no row of its own; stored in a batch's blob."""
+
+    LOADED = 1
+    FILTERED = 2  # a transform dropped it
+    FOLDED = 3  # a later change of the same key in the same batch took its place
+    SUPERSEDED = 4  # the target already had this version or a newer one
+
+
+class Stage(StrEnum):
+    """Where a record can fail."""
+
+    EXTRACT = "extract"
+    TRANSFORM = "transform"
+    VALIDATE = "validate"
+    LOAD = "load"
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    COMPLETE = "complete"
+    COMPLETE_EXCEPT = "complete except"  # finished; some records are failed or waiting
+    FAILED = "failed"
+    ABANDONED = "abandoned"  # its process died; found at the next start
+
+
+class BatchState(StrEnum):
+    OPEN = "open"
+    PREPARED = "prepared"  # its manifest is in the ledger; its rows may be at the target
+    CLOSED = "closed"
+    ABANDONED = "abandoned"  # nothing of it is at the target; what it held is read again
+
+
+class BatchKind(StrEnum):
+    CAPTURE = "capture"  # changes that a read of the source reported; moves the position
+    RETRY = "retry"
+    REPLAY = "replay"
+
+
+class StreamState(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"  # by a person
+    STOPPED = "stopped"  # by an error or a breaker; the next run tries again
+    NEEDS_SNAPSHOT = "needs snapshot"  # the position is of no use; only a new snapshot mends it
+
+
+class FailureState(StrEnum):
+    """A change that is held back, and how that ended."""
+
+    FAILED = "failed"
+    WAITING = "waiting"  # blocked behind a failed change of the same record
+    IGNORED = "ignored"  # a person's decision; can be undone
+    LOADED = "loaded"  # an end: a retry or replay loaded it
+    SUPERSEDED = "superseded"  # an end: a later change of the record was loaded
+
+
+class DecisionKind(StrEnum):
+    RETRY = "retry"
+    REPLAY = "replay"
+    IGNORE = "ignore"
+    UNIGNORE = "unignore"
+
+
+class DecisionState(StrEnum):
+    PENDING = "pending"  # asked for; the holder of the lease carries it out
+    DONE = "done"
+    FAILED = "failed"
+
+
+RUN_TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
+    RunState.RUNNING: frozenset(
+        {RunState.COMPLETE, RunState.COMPLETE_EXCEPT, RunState.FAILED, RunState.ABANDONED}
+    ),
+}
+BATCH_TRANSITIONS: Mapping[BatchState, frozenset[BatchState]] = {
+    BatchState.OPEN: frozenset({BatchState.PREPARED, BatchState.ABANDONED}),
+    # A load that fails on a value is prepared again with that record among the failures.
+    BatchState.PREPARED: frozenset({BatchState.PREPARED, BatchState.CLOSED, BatchState.ABANDONED}),
+}
+FAILURE_TRANSITIONS: Mapping[FailureState, frozenset[FailureState]] = {
+    FailureState.FAILED: frozenset(
+        {FailureState.IGNORED, FailureState.LOADED, FailureState.SUPERSEDED}
+    ),
+    FailureState.WAITING: frozenset(
+        {
+            FailureState.FAILED,
+            FailureState.IGNORED,
+            FailureState.LOADED,
+            FailureState.SUPERSEDED,
+        }
+    ),
+    FailureState.IGNORED: frozenset(
+        {FailureState.FAILED, FailureState.LOADED, FailureState.SUPERSEDED}
+    ),
+}
+DECISION_TRANSITIONS: Mapping[DecisionState, frozenset[DecisionState]] = {
+    DecisionState.PENDING: frozenset({DecisionState.DONE, DecisionState.FAILED}),
+}
+
+OPEN_FAILURES = (FailureState.FAILED, FailureState.WAITING)
+"""What makes a stream `complete except N`."""
+HELD_BACK = (*OPEN_FAILURES, FailureState.IGNORED)
+"""What a reconciliation leaves out: the target rightly lacks these."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamRecord:
+    """All that the ledger holds of a stream."""
+
+    name: str
+    capture: str
+    epoch: int
+    position: str | None  # None: never read in this epoch
+    read_number: int  # the last one issued
+    sequence: int  # of the last closed batch; 0 before the first
+    last_batch_id: str | None  # of the last closed batch
+    state: StreamState
+    state_reason: str | None
+    watermark: datetime | None  # what the source committed up to then is at the target
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewFailure:
+    """A change that failed, as the manifest of its batch holds it."""
+
+    record_id: RecordId
+    operation: int
+    version: VersionTuple
+    stage: Stage
+    error_class: str
+    message: str  # values of redacted columns are masked already
+    fingerprint: str  # equal for failures of one cause
+    code_fingerprint: str | None  # of the transforms that ran
+    extracted: bytes | None  # Arrow IPC stream of one row; None when images are not kept
+    transformed: bytes | None  # likewise, where the load failed
+    state: FailureState = FailureState.FAILED
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureEnd:
+    """An open failure that this batch brings to its end."""
+
+    failure_id: int
+    state: FailureState  # LOADED or SUPERSEDED
+    decision_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A change that is or was held back."""
+
+    id: int
+    record_id: RecordId
+    operation: int
+    version: VersionTuple
+    state: FailureState
+    stage: Stage
+    error_class: str
+    message: str
+    fingerprint: str
+    code_fingerprint: str | None
+    attempts: int
+    first_at: datetime
+    last_at: datetime
+    run_id: str
+    batch_id: str
+    has_image: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldBack:
+    """The little that the engine joins with each batch."""
+
+    failure_id: int
+    record_id: RecordId
+    version: VersionTuple
+    state: FailureState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a batch is about to do. `keys`, `operations`, `versions` and `outcomes` are aligned.
+
+    Failed changes are not among them; they are in `failures`. `load_rows` are the row numbers, in
+    the order in which the load holds them, so that a receipt's superseded rows can be found.
+    """
+
+    batch_id: str
+    keys: pa.RecordBatch  # the key columns, in key order, in their own types
+    operations: pa.Array  # uint8
+    versions: pa.RecordBatch  # four int64 columns
+    outcomes: pa.Array  # uint8, values of Outcome: what they will be when nothing is superseded
+    load_rows: pa.Array  # uint32: load row i is row load_rows[i] here
+    failures: tuple[NewFailure, ...] = ()
+    ends: tuple[FailureEnd, ...] = ()
+    position_after: str | None = None  # None: unchanged (retries and replays)
+    watermark: datetime | None = None
+    page: pa.RecordBatch | None = None
+    read_complete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRecord:
+    """A batch as the ledger knows it."""
+
+    batch_id: str
+    run_id: str
+    stream: str
+    kind: BatchKind
+    state: BatchState
+    sequence: int
+    epoch: int
+    opened_at: datetime
+    closed_at: datetime | None
+    position_after: str | None
+    manifest_digest: str | None
+    records: int  # changes with an outcome, failures included; 0 while open
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    id: str
+    state: RunState
+    started_at: datetime
+    ended_at: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """Something that a person asked for. `id` is the revision of what it replays."""
+
+    id: int
+    kind: DecisionKind
+    state: DecisionState
+    stream: str
+    record_ids: tuple[RecordId, ...]
+    from_stage: str | None  # None: where it failed; or `transform`, `extract`
+    actor: str
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    result: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrailEntry:
+    """One thing that happened to a record."""
+
+    at: datetime
+    event: str  # loaded, filtered, folded, superseded, failed, retry asked, ignored, …
+    detail: str  # plain words
+    version: VersionTuple | None = None
+    operation: int | None = None
+    batch_id: str | None = None
+    run_id: str | None = None
+    decision_id: int | None = None
+    failure_id: int | None = None

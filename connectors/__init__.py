@@ -1,0 +1,1 @@
+"""Connectors to databases: they know nothing of ledgers or runs."""

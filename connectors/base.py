@@ -1,0 +1,277 @@
+"""What a database must offer to be a source or a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.schema import TableSchema
+
+
+class Capture(StrEnum):
+    """How the changes of a table are found."""
+
+    LOG = "log"  # the database's own log (pgoutput, binlog)
+    TRIGGER = "trigger"  # a change-log table that triggers fill
+    CURSOR = "cursor"  # an updated-at column, plus key reconciliation for deletes
+    SNAPSHOT = "snapshot"  # a full read, compared with the last one
+
+
+class Deletes(StrEnum):
+    """What a delete does at the target."""
+
+    SOFT = "soft"  # the row stays, `_rowtrail_deleted_at` is set
+    HARD = "hard"  # the row goes, a tombstone stays
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSpec:
+    """What a source needs to know of a stream."""
+
+    name: str
+    table: str
+    capture: Capture
+    key: tuple[str, ...] = ()  # empty: the table's primary key
+    cursor: str | None = None  # the updated-at column, with capture `cursor`
+    cursor_lag: float = 0.0  # cursor: re-read this many units (seconds, or the number's own) back
+    include: tuple[str, ...] = ()  # columns to take; empty: all
+    exclude: tuple[str, ...] = ()  # columns to leave out
+    types: Mapping[str, str] = field(default_factory=dict)  # column, or declared type -> type name
+    batch_rows: int = 50_000  # at most so many changes in one batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something that preflight found: what, where and what to do. `fatal`: a run would fail."""
+
+    stream: str
+    message: str
+    remedy: str
+    fatal: bool = True
+
+
+class Known(Protocol):
+    """What target and ledger know of a stream, for captures that compare."""
+
+    def keys(self, after: tuple[object, ...] | None, upto: tuple[object, ...] | None) -> pa.Table:
+        """Keys in the range (after, upto], in key order; None is unbounded.
+
+        The key columns and `present` (bool): true where the target has a live row or a record is
+        held back, so that its delete matters; false where it is known to be absent on purpose
+        (a transform dropped it). Keys order as in SQL with binary collation, column by column.
+        """
+        ...
+
+    def pages(self) -> Iterator[pa.RecordBatch]:
+        """The `Changes.page` batches of the last complete read, in the order they were given."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadState:
+    """All the state a read needs: a source holds none itself."""
+
+    epoch: int
+    position: str | None  # None: the stream has never been read in this epoch
+    read_number: int  # issued by the ledger for this read; above every one the target has seen
+    known: Known
+
+
+class Source(Protocol):
+    """A database that changes are read from. Opened from a URL; holds a connection and no state."""
+
+    def describe(self, stream: StreamSpec) -> TableSchema:
+        """The shape of the stream's rows: chosen columns, Arrow types, key.
+
+        Raises ConfigurationError for a missing table or column, a table without a key, a type that
+        cannot be mapped without loss (naming the column and the `types` entry that decides it).
+        """
+        ...
+
+    def read(self, stream: StreamSpec, state: ReadState) -> Iterator[Changes]:
+        """All changes since `state.position`, up to a bound taken when the read starts.
+
+        Every committed change is reported at least once across reads that hand back positions, and
+        changes of one key never go backwards. Each yielded item has at most `stream.batch_rows`
+        rows and can be made durable by itself; nothing is yielded when nothing changed. No
+        transaction stays open between items. Raises PositionLostError when the position is gone.
+        """
+        ...
+
+    def fetch(self, stream: StreamSpec, keys: pa.RecordBatch, state: ReadState) -> Changes:
+        """The current rows of these keys (columns of `describe(stream).arrow_key()`).
+
+        One change per key, in the order asked: UPDATE with the row, or DELETE where there is none.
+        Versions are a lower bound of what was read (DESIGN §3). `position` is `state.position`.
+        """
+        ...
+
+    def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
+        """The source may forget what these streams have made durable up to their positions."""
+        ...
+
+    def preflight(self, streams: Sequence[StreamSpec]) -> list[Problem]:
+        """What would stop or endanger a run, found without changing anything."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ManagesCapture(Protocol):
+    """A source whose captures need objects in the source database."""
+
+    def capture_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
+        """The SQL that `install` would run, one statement each; empty when all is in place."""
+        ...
+
+    def removal_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
+        """The SQL that takes away all that `capture_plan` made for these streams."""
+        ...
+
+    def execute(self, statements: Sequence[str]) -> None:
+        """Runs a plan in one transaction where the database allows it."""
+        ...
+
+
+@runtime_checkable
+class Catalog(Protocol):
+    """A source that can list its tables, for `rowtrail init`."""
+
+    def tables(self) -> list[str]:
+        """Names of the tables a person made, in the form that `StreamSpec.table` takes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """Who may write to a target (DESIGN 2.10). A lower generation of the same ledger may not."""
+
+    pipeline: str
+    ledger_id: str
+    generation: int  # of the lease; rises at each take-over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A table at the destination, as one stream fills it."""
+
+    stream: str
+    table: str  # may be `schema.table`
+    schema: TableSchema  # columns and key of the rows that are written
+    deletes: Deletes
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetTable:
+    """What is at the destination now."""
+
+    schema: TableSchema  # without Rowtrail's own columns
+    live_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """Written in the same transaction as a batch's rows: proof that the batch is at the target."""
+
+    batch_id: str  # UUID; unique at the target
+    stream: str
+    ledger_id: str
+    sequence: int  # rises by one with each batch of the stream
+    run_id: str
+    epoch: int
+    capture: str
+    read_number: int
+    position_before: str | None
+    position_after: str | None
+    manifest_digest: str  # sha256 hex of the manifest in the ledger
+    written_at: datetime  # UTC
+    superseded: bytes = b""  # filled in by the destination: little-endian uint32 row numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """One record that the target lacks or has stale, as users of the target see it."""
+
+    record: str  # the record id's text
+    stage: str
+    reason: str
+    since: datetime  # UTC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """All that one destination transaction does. Keys are unique within it."""
+
+    target: Target
+    rows: pa.RecordBatch  # of target.schema.arrow(); only the key is set for deletes
+    operations: pa.Array  # uint8; DELETE also for rows that a transform dropped
+    filtered: pa.Array  # bool: a DELETE because a transform dropped the row
+    versions: pa.RecordBatch  # of VERSION_SCHEMA
+    receipt: Receipt
+    gaps_opened: tuple[Gap, ...] = ()
+    gaps_closed: tuple[str, ...] = ()  # record ids whose gap, if any, is no more
+    watermark: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What a destination can do."""
+
+    probes: bool  # a write can be tried and rolled back
+    transactional_ddl: bool
+    type_names: Mapping[str, str]  # Arrow type (as text) -> type of the database, for messages
+
+
+class Destination(Protocol):
+    """A warehouse. Opened from a URL with a fence, or without one for reading only.
+
+    Opening with a fence claims the target: the owner row is made or its generation raised, and
+    OwnershipError is raised when another ledger, or a higher generation, owns it.
+    """
+
+    capabilities: Capabilities
+
+    def describe(self, table: str) -> TargetTable | None:
+        """What is there now; None when there is no such table."""
+        ...
+
+    def alter(self, target: Target) -> list[str]:
+        """Creates the table, or adds the columns it lacks; returns the statements it ran.
+
+        Never part of `write`. Raises ConfigurationError when an existing column has a type that
+        does not take the target's values without loss, or the table was not made by Rowtrail.
+        """
+        ...
+
+    def write(self, load: Load, *, probe: bool = False) -> pa.Array:
+        """One transaction: owner row, fenced merge, tombstones, gaps, watermark, receipt.
+
+        Returns a bool array aligned with `load.rows`: true where the target already had this
+        version or a newer one, so that nothing was changed. A batch whose receipt is already there
+        changes nothing and returns what the receipt says. With `probe`, all of it is done and
+        rolled back. Raises RecordError when a value is at fault (nothing was written),
+        OwnershipError when the fence does not hold, TransientError, StopError.
+        """
+        ...
+
+    def receipts(self) -> list[Receipt]:
+        """The newest receipt of every stream, from any ledger."""
+        ...
+
+    def keys(
+        self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
+    ) -> pa.Table:
+        """Keys in (after, upto] in binary key order, with `present` as in `Known.keys`.
+
+        Soft-deleted rows and tombstones of deletes are not among them.
+        """
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""Ways to find what changed, shared by sources."""

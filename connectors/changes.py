@@ -1,0 +1,117 @@
+"""Changes: versions of records on their way from a source to a destination, as Arrow columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from rowtrail.connectors.schema import TableSchema
+
+OPERATION_TYPE = pa.uint8()
+
+
+class Operation(IntEnum):
+    """What a change does. INSERT and UPDATE alike say: the row is there now, and this is it.
+
+    A capture that cannot tell an insert from an update (cursor) reports UPDATE.
+    """
+
+    INSERT = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+class Version(NamedTuple):
+    """Orders the changes of one record; compared as a tuple (DESIGN §3)."""
+
+    epoch: int  # raised when the stream is read anew or under another capture; starts at 1
+    position: int  # where in the source's history; 0 to 2**63 - 1
+    ordinal: int  # order within one position
+    revision: int  # 0 from capture, else the number of the decision that replayed the record
+
+
+VERSION_SCHEMA = pa.schema([(name, pa.int64()) for name in Version._fields])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """A row that the source read but cannot represent in the stream's schema.
+
+    It becomes a failure at stage extract, alone; the rest of its batch goes on.
+    """
+
+    key: tuple[object, ...]  # as the database gave it, one Python value per key column
+    operation: Operation
+    version: Version
+    column: str
+    message: str  # what is wrong, without the value
+    image: pa.RecordBatch  # the raw row, one row, in whatever types the values have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """Some changes of one stream, in the order in which the source made them.
+
+    `rows`, `operations` and `versions` have the same length. A DELETE has its key columns set and
+    all others NULL. A key may occur several times; later rows are newer. `position` may be handed
+    back to `Source.read` once these changes are durable at the target, and not before.
+    """
+
+    stream: str
+    schema: TableSchema
+    rows: pa.RecordBatch  # of schema.arrow()
+    operations: pa.Array  # uint8, values of Operation
+    versions: pa.RecordBatch  # of VERSION_SCHEMA
+    position: str
+    rejected: tuple[Rejected, ...] = ()
+    watermark: datetime | None = None  # what the source committed up to this time is included (UTC)
+    page: pa.RecordBatch | None = field(default=None, repr=False)
+    """Key columns and `_rowtrail_hash` (uint64) of every row read, for captures that compare a read
+    with the last one; the ledger keeps it and `Known.pages` gives it back. In key order."""
+    read_complete: bool = False
+    """True on the last changes of a full or bounded read: the pages of earlier reads can go."""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.rows), len(self.operations), len(self.versions)}
+        if len(lengths) != 1:
+            raise ValueError(f"changes of {self.stream} have uneven lengths: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keys(self) -> pa.RecordBatch:
+        """The key columns, in key order."""
+        return self.rows.select(list(self.schema.key))
+
+    def take(self, indices: pa.Array) -> Changes:
+        """The rows at these indices; everything else stays, `rejected` included."""
+        return replace(
+            self,
+            rows=self.rows.take(indices),
+            operations=self.operations.take(indices),
+            versions=self.versions.take(indices),
+        )
+
+
+def operations_array(values: Iterable[Operation]) -> pa.Array:
+    return pa.array([int(value) for value in values], type=OPERATION_TYPE)
+
+
+def constant_operations(operation: Operation, length: int) -> pa.Array:
+    """`length` times the same operation."""
+    return pa.repeat(pa.scalar(int(operation), type=OPERATION_TYPE), length)
+
+
+def constant_versions(version: Version, length: int) -> pa.RecordBatch:
+    """`length` times the same version, as rows of VERSION_SCHEMA."""
+    columns = [pa.repeat(pa.scalar(part, type=pa.int64()), length) for part in version]
+    return pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA)
+
+
+def version_at(versions: pa.RecordBatch, index: int) -> Version:
+    return Version(*(versions.column(i)[index].as_py() for i in range(4)))

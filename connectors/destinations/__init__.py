@@ -1,0 +1,1 @@
+"""Destinations, a file for each database."""

@@ -1,0 +1,1 @@
+"""The engine: from a source to a destination, with a checkpoint for every record."""

@@ -1,0 +1,1 @@
+"""A small shop database, generated, with two days of changes."""

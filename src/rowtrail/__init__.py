@@ -1,0 +1,1 @@
+"""Rowtrail: incremental ELT with replay of single records."""
