@@ -1,4 +1,4 @@
-"""The states of runs, batches, streams and records, with their transitions, and the ledger's values."""
+"""The states of runs, batches, streams and records, their transitions, and the ledger's values."""
 
 from __future__ import annotations
 
