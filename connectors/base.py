@@ -169,11 +169,22 @@ class Target:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gap:
+    """One record that the target lacks or has stale, as users of the target see it."""
+
+    record: str  # the record id's text
+    stage: str
+    reason: str
+    since: datetime  # UTC
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetTable:
     """What is at the destination now."""
 
     schema: TableSchema  # without Rowtrail's own columns
     live_rows: int
+    gaps: tuple[Gap, ...] = ()  # what `_rowtrail_gaps` says of this table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,16 +204,6 @@ class Receipt:
     manifest_digest: str  # sha256 hex of the manifest in the ledger
     written_at: datetime  # UTC
     superseded: bytes = b""  # filled in by the destination: little-endian uint32 row numbers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """One record that the target lacks or has stale, as users of the target see it."""
-
-    record: str  # the record id's text
-    stage: str
-    reason: str
-    since: datetime  # UTC
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,19 @@ class Changes:
             versions=self.versions.take(indices),
         )
 
+    def with_revision(self, revision: int) -> Changes:
+        """The same changes as a deliberate replay, whose decision has this number."""
+        columns = self.versions.columns
+        columns[3] = pa.repeat(pa.scalar(revision, type=pa.int64()), len(self.versions))
+        return replace(
+            self,
+            versions=pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA),
+            rejected=tuple(
+                replace(one, version=one.version._replace(revision=revision))
+                for one in self.rejected
+            ),
+        )
+
 
 def operations_array(values: Iterable[Operation]) -> pa.Array:
     return pa.array([int(value) for value in values], type=OPERATION_TYPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # scheme -> (module, factory, extra). Modules are imported when a URL asks for them.
-_SOURCES = {
-    "sqlite": ("rowtrail.connectors.sources.sqlite", "SqliteSource", None),
-}
-_DESTINATIONS = {
-    "duckdb": ("rowtrail.connectors.destinations.duckdb", "DuckdbDestination", None),
+_BUILT_IN: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
+    "source": {
+        "sqlite": ("rowtrail.connectors.sources.sqlite", "SqliteSource", None),
+    },
+    "destination": {
+        "duckdb": ("rowtrail.connectors.destinations.duckdb", "DuckdbDestination", None),
+    },
 }
 _GROUPS = {"source": "rowtrail.sources", "destination": "rowtrail.destinations"}
 
@@ -32,24 +35,33 @@ def open_destination(url: str, fence: Fence | None = None) -> Destination:
     return cast("Destination", _factory("destination", url)(url, fence))
 
 
-def _factory(kind: str, url: str) -> Callable[..., object]:
+def known_scheme(kind: str, url: str) -> str:
+    """The scheme of a URL; raises ConfigurationError when no connector of that kind has it.
+
+    `kind` is `source` or `destination`. Nothing is imported and nothing is opened.
+    """
     scheme = url.split(":", 1)[0].split("+", 1)[0].lower() if "://" in url else ""
-    table = _SOURCES if kind == "source" else _DESTINATIONS
-    if scheme in table:
-        module, name, extra = table[scheme]
-        try:
-            return cast("Callable[..., object]", getattr(import_module(module), name))
-        except ModuleNotFoundError as error:
-            raise ConfigurationError(
-                f"The {kind} {scheme}:// needs the Python package {error.name}. "
-                f"Install it with: pip install 'rowtrail[{extra or scheme}]'"
-            ) from error
-    others = {entry.name: entry for entry in entry_points(group=_GROUPS[kind])}
-    if scheme in others:
-        return cast("Callable[..., object]", others[scheme].load())
-    known = ", ".join(f"{name}://" for name in sorted({*table, *others}))
+    names = sorted({*_BUILT_IN[kind], *(entry.name for entry in entry_points(group=_GROUPS[kind]))})
+    if scheme in names:
+        return scheme
     what = f"{scheme}:// is not a {kind} that Rowtrail knows" if scheme else "it has no scheme"
     raise ConfigurationError(
-        f"The {kind}'s URL cannot be used: {what}. Known here: {known}. "
-        f"For another database, install the package that brings its connector."
+        f"The {kind}'s URL cannot be used: {what}. Known here: "
+        f"{', '.join(f'{name}://' for name in names)}. For another database, install the package "
+        f"that brings its connector."
     )
+
+
+def _factory(kind: str, url: str) -> Callable[..., object]:
+    scheme = known_scheme(kind, url)
+    if scheme not in _BUILT_IN[kind]:
+        (entry,) = entry_points(group=_GROUPS[kind], name=scheme)
+        return cast("Callable[..., object]", entry.load())
+    module, name, extra = _BUILT_IN[kind][scheme]
+    try:
+        return cast("Callable[..., object]", getattr(import_module(module), name))
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"The {kind} {scheme}:// needs the Python package {error.name}. "
+            f"Install it with: pip install 'rowtrail{f'[{extra}]' if extra else ''}'"
+        ) from error

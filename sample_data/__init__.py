@@ -1,1 +1,1 @@
-"""A small shop database, generated, with two days of changes."""
+"""A small shop: a generated database, a second day of changes, and the pipeline that copies it."""

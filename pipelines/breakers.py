@@ -1,0 +1,61 @@
+"""Stops a stream when too much goes wrong, counted over its whole run (DESIGN 2.6)."""
+
+from __future__ import annotations
+
+from rowtrail.connectors.errors import StopError
+from rowtrail.pipelines.definition import Breakers
+
+
+class BreakerError(StopError):
+    """Too much to be chance: a person should look before the stream goes on."""
+
+
+class BreakerCount:
+    """What one stream did in this run, held against the limits before each batch is committed."""
+
+    def __init__(self, stream: str, limits: Breakers, live_rows: int) -> None:
+        self.limits = limits
+        self._stream = stream
+        self._live_rows = live_rows
+        self._read = 0
+        self._failed = 0
+        self._deleted = 0
+
+    def add(self, *, read: int, failed: int, deleted: int) -> None:
+        """Counts a batch that is about to be committed; raises BreakerError when it is too much."""
+        self._read += read
+        self._failed += failed
+        self._deleted += deleted
+        self._check_failures()
+        self._check_deletes()
+
+    def _check_failures(self) -> None:
+        limits = self.limits
+        if self._failed > limits.failed_records:
+            raise BreakerError(
+                f"Stream {self._stream} was stopped: {self._failed:,} records failed in this run, "
+                f"more than the {limits.failed_records:,} that breakers.failed_records allows. "
+                f"Nothing of the last batch was loaded. See `rowtrail failures {self._stream}`; "
+                f"mend the cause or raise the limit, then run again."
+            )
+        if self._read >= limits.sample and self._failed > self._read * limits.failed_share:
+            raise BreakerError(
+                f"Stream {self._stream} was stopped: {self._failed:,} of {self._read:,} records "
+                f"failed in this run, a larger share than breakers.failed_share = "
+                f"{limits.failed_share:g} allows. Nothing of the last batch was loaded. See "
+                f"`rowtrail failures {self._stream}`."
+            )
+
+    def _check_deletes(self) -> None:
+        limits = self.limits
+        if (
+            self._live_rows < limits.sample
+            or self._deleted <= self._live_rows * limits.deleted_share
+        ):
+            return
+        raise BreakerError(
+            f"Stream {self._stream} was stopped: this run would delete {self._deleted:,} of the "
+            f"{self._live_rows:,} rows at the target, a larger share than breakers.deleted_share = "
+            f"{limits.deleted_share:g} allows. Nothing of the last batch was loaded. If the rows "
+            f"are gone for good, run once with --allow-deletes 100%."
+        )

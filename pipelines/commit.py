@@ -1,0 +1,274 @@
+"""The commit order of a batch: the one place that decides what is written when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rowtrail.checkpoints.errors import LedgerError
+from rowtrail.checkpoints.record_id import from_arrow
+from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
+from rowtrail.connectors.base import Destination, Receipt, Target
+from rowtrail.connectors.changes import Changes, Operation
+from rowtrail.connectors.errors import RecordError, RowtrailError, StopError
+from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.isolation import Budget, FailsTogetherError, isolate
+from rowtrail.pipelines.plan import Plan, ends_of, make_plan, matches, new_failure
+from rowtrail.pipelines.results import BatchResult, Counts
+from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.stages import FailedRow, Staged
+
+if TYPE_CHECKING:
+    from rowtrail.checkpoints.ledger import Ledger
+    from rowtrail.pipelines.breakers import BreakerCount
+
+
+class Point(StrEnum):
+    """The places between two steps, where tests let the process die."""
+
+    OPENED = "opened"
+    STAGED = "staged"
+    PREPARED = "prepared"
+    WRITTEN = "written"
+    CLOSED = "closed"
+    ACKNOWLEDGED = "acknowledged"
+
+
+Faults = Callable[[Point], None]
+"""Called at each point; raises or kills the process to try what recovery makes of it."""
+
+
+def no_faults(point: Point) -> None:
+    """What production uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """What every batch of one stream needs: opened once for the stream, the same for each batch."""
+
+    stream: StreamDefinition
+    ledger: Ledger
+    destination: Destination
+    target: Target
+    run_id: str
+    epoch: int
+    read_number: int
+    breakers: BreakerCount
+    acknowledge: Callable[[str], None]  # told the position once it is durable
+    faults: Faults
+    stage: Callable[[Changes, Budget], Staged]
+    code_fingerprint: str | None
+
+
+def commit_batch(
+    lane: Lane,
+    changes: Changes,
+    *,
+    kind: BatchKind = BatchKind.CAPTURE,
+    decision_id: int | None = None,
+    position_before: str | None = None,
+) -> BatchResult:
+    """Takes one batch of changes to the target and to the ledger, in this order:
+
+    1. The batch is **opened** in the ledger: UUID, stream, sequence.
+    2. The **stages** run; what fails is isolated by trying parts. Nothing has been written.
+    3. The **manifest** goes to the ledger as one write: keys, operations, versions and outcomes of
+       all records, the failures with their images, the position after the batch.
+    4. **One destination transaction**: owner row, fenced merge, tombstones, gaps, watermark and the
+       receipt. If a value is at fault it is found by probes that are rolled back, and 3 is done
+       again without it: a manifest with no receipt counts for nothing.
+    5. The ledger **closes** the batch: outcomes, failures and position in one transaction.
+    6. The **source** may forget what lies before the position.
+
+    A crash between 1 and 4 leaves a batch without a receipt: recovery abandons it and it is read
+    again. A crash between 4 and 5 leaves a receipt: recovery closes the batch from its manifest. A
+    crash after 5 leaves nothing to do. So at most this one batch is ever applied again, and the
+    fence of the merge makes that change nothing.
+
+    Raises StopError, ConfigurationError, TransientError (retries are spent) and the ledger's
+    errors. The batch is then abandoned, or left for recovery where the write's end is unknown.
+    """
+    budget = Budget(lane.breakers.limits.attempts)
+    clock = _Clock()
+    batch = lane.ledger.batches.open(lane.run_id, lane.stream.name, kind, lane.epoch)  # 1
+    lane.faults(Point.OPENED)
+    with _abandoning(lane, batch):
+        staged = lane.stage(changes, budget)  # 2
+        plan = make_plan(
+            changes,
+            staged,
+            lane.target,
+            code_fingerprint=lane.code_fingerprint,
+            capture_images=lane.stream.capture_images,
+            moves_position=kind is BatchKind.CAPTURE,
+        )
+        lane.breakers.add(
+            read=len(changes) + len(changes.rejected),
+            failed=len(plan.failures),
+            deleted=plan.deletes if kind is BatchKind.CAPTURE else 0,
+        )
+    lane.faults(Point.STAGED)
+    superseded: pa.Array | None = None
+    while superseded is None:
+        ended = matches(plan, lane.ledger.failures.held_back(lane.stream.name))
+        ends = ends_of(ended, _END[kind], decision_id)
+        with _abandoning(lane, batch), clock.measure("ledger"):
+            digest = lane.ledger.batches.prepare(plan.manifest(batch.batch_id, ends))  # 3
+        lane.faults(Point.PREPARED)
+        receipt = make_receipt(
+            lane,
+            batch_id=batch.batch_id,
+            sequence=batch.sequence,
+            digest=digest,
+            position_before=position_before,
+            position_after=plan.position_after,
+        )
+        try:
+            with clock.measure(Stage.LOAD):
+                superseded = retry_transient(partial(_write, lane, plan, receipt, ended))  # 4
+        except RecordError:
+            with _abandoning(lane, batch), clock.measure(Stage.LOAD):
+                plan = isolate_load(lane, changes, plan, receipt, budget)
+    lane.faults(Point.WRITTEN)
+    with clock.measure("ledger"):
+        rows = pc.indices_nonzero(superseded).cast(pa.uint32())
+        lane.ledger.batches.close(batch.batch_id, rows)  # 5
+    lane.faults(Point.CLOSED)
+    if plan.position_after is not None:
+        lane.acknowledge(plan.position_after)  # 6
+    lane.faults(Point.ACKNOWLEDGED)
+    return BatchResult(
+        batch_id=batch.batch_id,
+        counts=counts_of(plan, superseded),
+        filtered_by=staged.dropped_by,
+        seconds={**clock.seconds, **{key.value: spent for key, spent in staged.seconds.items()}},
+        attempts=budget.spent,
+        failed_records=tuple(str(failure.record_id) for failure in plan.failures),
+    )
+
+
+_END = {
+    BatchKind.CAPTURE: FailureState.SUPERSEDED,  # a later change took the failed one's place
+    BatchKind.RETRY: FailureState.LOADED,
+    BatchKind.REPLAY: FailureState.LOADED,
+}
+
+
+class _Clock:
+    """Adds up wall seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - started
+
+
+@contextmanager
+def _abandoning(lane: Lane, batch: BatchRecord) -> Iterator[None]:
+    """Abandons the batch when nothing of it can be at the target.
+
+    Not around the write: when its outcome is unknown only recovery may decide, from the receipt.
+    """
+    try:
+        yield
+    except (RowtrailError, LedgerError):
+        lane.ledger.batches.abandon(batch.batch_id)
+        raise
+
+
+def _write(lane: Lane, plan: Plan, receipt: Receipt, ended: Sequence[HeldBack]) -> pa.Array:
+    return lane.destination.write(plan.load(receipt, ended))
+
+
+def make_receipt(
+    lane: Lane,
+    *,
+    batch_id: str,
+    sequence: int,
+    digest: str,
+    position_before: str | None,
+    position_after: str | None,
+) -> Receipt:
+    """What the destination writes beside the rows of a batch."""
+    return Receipt(
+        batch_id=batch_id,
+        stream=lane.stream.name,
+        ledger_id=lane.ledger.id,
+        sequence=sequence,
+        run_id=lane.run_id,
+        epoch=lane.epoch,
+        capture=lane.stream.capture.value,
+        read_number=lane.read_number,
+        position_before=position_before,
+        # A retry leaves the position where it was; the newest receipt must still tell it.
+        position_after=position_after if position_after is not None else position_before,
+        manifest_digest=digest,
+        written_at=datetime.now(UTC),
+    )
+
+
+def isolate_load(
+    lane: Lane, changes: Changes, plan: Plan, receipt: Receipt, budget: Budget
+) -> Plan:
+    """Finds the load rows that the target refuses, and moves them to the failures."""
+
+    def probe(start: int, stop: int) -> None:
+        lane.destination.write(plan.part(start, stop).load(receipt, ()), probe=True)
+
+    try:
+        found = isolate(len(plan), probe, RecordError, budget)
+    except FailsTogetherError as error:
+        ids = from_arrow(lane.stream.name, plan.keys().take(pa.array(error.rows)))
+        raise StopError(
+            f"Stream {lane.stream.name} was stopped: records {' and '.join(map(str, ids))} are "
+            f"each taken by {lane.target.table} alone but not together: {error.cause} Change one "
+            f"of them at the source, or the rule at the target that forbids both."
+        ) from error
+    bad = [row for row, _ in found.failed]
+    failures = [
+        new_failure(
+            changes,
+            FailedRow(
+                row=plan.numbers[row].as_py(),
+                stage=Stage.LOAD,
+                error_class=type(error.__cause__ or error).__name__,
+                message=str(error),
+                transformed=plan.rows.slice(row, 1),
+            ),
+            lane.code_fingerprint,
+            lane.stream.capture_images,
+        )
+        for row, error in found.failed
+    ]
+    lane.breakers.add(read=0, failed=len(failures), deleted=0)
+    return plan.without(bad, failures)
+
+
+def counts_of(plan: Plan, superseded: pa.Array) -> Counts:
+    late = superseded.to_numpy(zero_copy_only=False)
+    dropped = plan.filtered.to_numpy(zero_copy_only=False)
+    deletes = plan.operations.to_numpy() == int(Operation.DELETE)
+    return Counts(
+        loaded=int(np.count_nonzero(~late & ~deletes)),
+        deleted=int(np.count_nonzero(~late & deletes & ~dropped)),
+        filtered=int(np.count_nonzero(~late & dropped)),
+        folded=len(plan.folded_operations),
+        superseded=int(np.count_nonzero(late)),
+        failed=len(plan.failures),
+    )

@@ -1,0 +1,80 @@
+"""What a pipeline is made of, as plain values, whether it came from TOML or from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rowtrail.connectors.base import Capture, Deletes, StreamSpec
+
+if TYPE_CHECKING:
+    from rowtrail.pipelines.transforms import Transform
+
+DEFAULT_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakers:
+    """When a stream must stop and ask (DESIGN 2.6). Counted over a whole run of the stream."""
+
+    failed_records: int = 1_000
+    failed_share: float = 0.5  # of the changes read; only once `sample` of them were read
+    deleted_share: float = 0.3  # of the target's live rows; only when they are `sample` or more
+    sample: int = 100
+    attempts: int = 20_000  # per batch and stage, spent on finding bad records
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamDefinition:
+    """One source table, the target table that it fills, and how."""
+
+    name: str
+    table: str
+    target: str
+    capture: Capture
+    deletes: Deletes = Deletes.SOFT
+    key: tuple[str, ...] = ()
+    cursor: str | None = None
+    cursor_lag: float = 0.0
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    transforms: tuple[Transform, ...] = ()
+    batch_rows: int = DEFAULT_BATCH_ROWS
+    capture_images: bool = True
+
+    def source_spec(self) -> StreamSpec:
+        return StreamSpec(
+            name=self.name,
+            table=self.table,
+            capture=self.capture,
+            key=self.key,
+            cursor=self.cursor,
+            cursor_lag=self.cursor_lag,
+            include=self.include,
+            exclude=self.exclude,
+            types=self.types,
+            batch_rows=self.batch_rows,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDefinition:
+    """One source, one destination, some streams, one ledger."""
+
+    name: str
+    source: str  # URL; may hold a password: never print it
+    destination: str  # URL, likewise
+    ledger: Path
+    streams: tuple[StreamDefinition, ...]
+    breakers: Breakers = field(default_factory=Breakers)
+    install_capture: bool = False  # a run may make change logs and triggers at the source itself
+
+    def stream(self, name: str) -> StreamDefinition:
+        """The stream of that name; raises KeyError."""
+        for stream in self.streams:
+            if stream.name == name:
+                return stream
+        raise KeyError(name)

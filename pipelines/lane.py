@@ -1,0 +1,130 @@
+"""Makes a stream ready: its epoch, its target table, and all that its batches share."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import partial
+
+from rowtrail.checkpoints.states import StreamRecord, StreamState
+from rowtrail.connectors.base import ManagesCapture, ReadState, Target
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines.breakers import BreakerCount
+from rowtrail.pipelines.commit import Lane
+from rowtrail.pipelines.definition import Breakers, StreamDefinition
+from rowtrail.pipelines.known import StreamKnown
+from rowtrail.pipelines.opening import OpenPipeline
+from rowtrail.pipelines.stages import stage, target_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyStream:
+    """A lane, and what its source needs to read or fetch."""
+
+    lane: Lane
+    source_schema: TableSchema
+    state: ReadState  # with the position that the ledger has now
+
+
+def make_ready(
+    opened: OpenPipeline, stream: StreamDefinition, run_id: str, breakers: Breakers
+) -> ReadyStream:
+    """Describes the source, creates or widens the target table, issues a read number.
+
+    Raises ConfigurationError for a schema that cannot be mapped, and what the connectors raise.
+    """
+    record = current_record(opened, stream)
+    spec = stream.source_spec()
+    source_schema = opened.source.describe(spec)
+    schema = target_schema(source_schema, stream.transforms, stream.target)
+    target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
+    for statement in opened.destination.alter(target):
+        opened.reporter.note(f"{stream.name}: {statement}")
+    there = opened.destination.describe(stream.target)
+    read_number = opened.ledger.streams.next_read(stream.name)
+    lane = Lane(
+        stream=stream,
+        ledger=opened.ledger,
+        destination=opened.destination,
+        target=target,
+        run_id=run_id,
+        epoch=record.epoch,
+        read_number=read_number,
+        breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
+        acknowledge=partial(_acknowledge, opened, stream),
+        faults=opened.faults,
+        stage=partial(stage, steps=stream.transforms),
+        code_fingerprint=code_fingerprint(stream),
+    )
+    state = ReadState(
+        epoch=record.epoch,
+        position=record.position,
+        read_number=read_number,
+        known=StreamKnown(opened.destination, opened.ledger, target),
+    )
+    return ReadyStream(lane=lane, source_schema=source_schema, state=state)
+
+
+def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamRecord:
+    """The stream in the ledger, in a new epoch when it is new or its capture has changed."""
+    record = opened.ledger.streams.get(stream.name)
+    if record is None:
+        return opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
+    if record.capture != stream.capture.value:
+        opened.reporter.note(
+            f"{stream.name}: capture changed from {record.capture} to {stream.capture.value}; the "
+            f"table is read anew."
+        )
+        return opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
+    return record
+
+
+def code_fingerprint(stream: StreamDefinition) -> str | None:
+    """Of all transforms in their order; None when there are none."""
+    if not stream.transforms:
+        return None
+    text = "\0".join(step.fingerprint for step in stream.transforms)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def at_position(ready: ReadyStream, record: StreamRecord) -> ReadState:
+    """The same state at the position that the ledger has now, to go on after a cut connection."""
+    return replace(ready.state, position=record.position)
+
+
+def skip_reason(record: StreamRecord | None) -> str | None:
+    """Why a stream is not to be run now; None when it may."""
+    if record is None:
+        return None
+    if record.state is StreamState.PAUSED:
+        return f"paused; `rowtrail stream resume {record.name}` lets it go on"
+    if record.state is StreamState.NEEDS_SNAPSHOT:
+        return f"needs snapshot: {record.state_reason}"
+    return None
+
+
+def install_capture(opened: OpenPipeline, streams: tuple[StreamDefinition, ...]) -> None:
+    """Makes change logs and triggers when the pipeline allows a run to do so."""
+    if not opened.definition.install_capture or not isinstance(opened.source, ManagesCapture):
+        return
+    plan = opened.source.capture_plan([stream.source_spec() for stream in streams])
+    for statement in plan:
+        opened.reporter.note(f"at the source: {statement}")
+    if plan:
+        opened.source.execute(plan)
+
+
+def stream_of(opened: OpenPipeline, name: str) -> StreamDefinition:
+    """The definition of a stream; raises ConfigurationError that lists the known ones."""
+    try:
+        return opened.definition.stream(name)
+    except KeyError:
+        names = ", ".join(stream.name for stream in opened.definition.streams)
+        raise ConfigurationError(
+            f"Pipeline {opened.definition.name} has no stream {name}. Its streams are {names}."
+        ) from None
+
+
+def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:
+    opened.source.acknowledge({stream.name: (stream.source_spec(), position)})

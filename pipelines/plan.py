@@ -1,0 +1,306 @@
+"""From a staged batch to its manifest (for the ledger) and its load (for the destination)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import (
+    FailureEnd,
+    FailureState,
+    HeldBack,
+    Manifest,
+    NewFailure,
+    Outcome,
+    Stage,
+    VersionTuple,
+)
+from rowtrail.connectors.base import Gap, Load, Receipt, Target
+from rowtrail.connectors.changes import Changes, Operation, version_at
+from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines.images import to_image
+from rowtrail.pipelines.stages import FailedRow, Staged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one batch is going to do, before the manifest is written."""
+
+    target: Target
+    rows: pa.RecordBatch  # kept rows, then the keys of dropped and of deleted ones
+    operations: pa.Array
+    filtered: pa.Array
+    versions: pa.RecordBatch
+    numbers: pa.Array  # int64: the row of the changes that each load row came from
+    folded_keys: pa.RecordBatch
+    folded_operations: pa.Array
+    folded_versions: pa.RecordBatch
+    failures: tuple[NewFailure, ...]
+    position_after: str | None
+    watermark: datetime | None
+    page: pa.RecordBatch | None
+    read_complete: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def deletes(self) -> int:
+        """How many rows the source deleted; what a transform dropped is not among them."""
+        gone = self.operations.to_numpy() == int(Operation.DELETE)
+        return int(np.count_nonzero(gone & ~self.filtered.to_numpy(zero_copy_only=False)))
+
+    def part(self, start: int, stop: int) -> Plan:
+        """The same plan with only these load rows, for a probe."""
+        length = stop - start
+        return replace(
+            self,
+            rows=self.rows.slice(start, length),
+            operations=self.operations.slice(start, length),
+            filtered=self.filtered.slice(start, length),
+            versions=self.versions.slice(start, length),
+            numbers=self.numbers.slice(start, length),
+        )
+
+    def without(self, bad: Sequence[int], failures: Sequence[NewFailure]) -> Plan:
+        """The plan less the load rows `bad`, which are among the failures now."""
+        mask = np.ones(len(self), dtype=bool)
+        mask[list(bad)] = False
+        keep = pa.array(mask)
+        return replace(
+            self,
+            rows=self.rows.filter(keep),
+            operations=self.operations.filter(keep),
+            filtered=self.filtered.filter(keep),
+            versions=self.versions.filter(keep),
+            numbers=self.numbers.filter(keep),
+            failures=(*self.failures, *failures),
+        )
+
+    def keys(self) -> pa.RecordBatch:
+        return self.rows.select(list(self.target.schema.key))
+
+    def manifest(self, batch_id: str, ends: Sequence[FailureEnd]) -> Manifest:
+        loaded = len(self.rows)
+        outcomes = np.where(
+            self.filtered.to_numpy(zero_copy_only=False), Outcome.FILTERED, Outcome.LOADED
+        ).astype(np.uint8)
+        keys, operations, versions = self.keys(), self.operations, self.versions
+        if len(self.folded_operations):
+            keys = _concat(keys, self.folded_keys)
+            operations = pa.concat_arrays([operations, self.folded_operations])
+            versions = _concat(versions, self.folded_versions)
+            folded = np.full(len(self.folded_operations), Outcome.FOLDED, dtype=np.uint8)
+            outcomes = np.concatenate([outcomes, folded])
+        return Manifest(
+            batch_id=batch_id,
+            keys=keys,
+            operations=operations,
+            versions=versions,
+            outcomes=pa.array(outcomes),
+            load_rows=pa.array(np.arange(loaded, dtype=np.uint32)),
+            failures=self.failures,
+            ends=tuple(ends),
+            position_after=self.position_after,
+            watermark=self.watermark,
+            page=self.page,
+            read_complete=self.read_complete,
+        )
+
+    def load(self, receipt: Receipt, ended: Sequence[HeldBack]) -> Load:
+        now = datetime.now(UTC)
+        return Load(
+            target=self.target,
+            rows=self.rows,
+            operations=self.operations,
+            filtered=self.filtered,
+            versions=self.versions,
+            receipt=receipt,
+            gaps_opened=tuple(
+                Gap(
+                    record=str(failure.record_id),
+                    stage=failure.stage.value,
+                    reason=failure.message,
+                    since=now,
+                )
+                for failure in self.failures
+            ),
+            gaps_closed=tuple(str(held.record_id) for held in ended),
+            watermark=self.watermark,
+        )
+
+
+def make_plan(
+    changes: Changes,
+    staged: Staged,
+    target: Target,
+    *,
+    code_fingerprint: str | None,
+    capture_images: bool,
+    moves_position: bool,
+) -> Plan:
+    """Sorts the staged rows into what is loaded, folded and failed."""
+    numbers = staged.kept
+    rows = staged.rows
+    upserts = len(rows)
+    gone = pa.concat_arrays([staged.dropped.cast(pa.int64()), staged.deleted.cast(pa.int64())])
+    if len(gone):
+        keys = changes.keys().take(gone)
+        rows = _concat(rows, _only_keys(keys, target.schema))
+        numbers = pa.concat_arrays([numbers, gone])
+    whole = len(numbers) == len(changes) and upserts == len(changes)
+    operations = changes.operations if whole else changes.operations.take(numbers)
+    if len(gone):
+        deletes = pa.repeat(pa.scalar(int(Operation.DELETE), operations.type), len(gone))
+        operations = pa.concat_arrays([operations.slice(0, upserts), deletes])
+    filtered = np.zeros(len(rows), dtype=bool)
+    filtered[upserts : upserts + len(staged.dropped)] = True
+    return Plan(
+        target=target,
+        rows=rows,
+        operations=operations,
+        filtered=pa.array(filtered),
+        versions=changes.versions if whole else changes.versions.take(numbers),
+        numbers=numbers,
+        folded_keys=changes.keys().take(staged.folded),
+        folded_operations=changes.operations.take(staged.folded),
+        folded_versions=changes.versions.take(staged.folded),
+        failures=tuple(
+            _failures(changes, staged.failed, code_fingerprint, capture_images)
+            + _rejections(changes, capture_images)
+        ),
+        position_after=changes.position if moves_position else None,
+        watermark=changes.watermark if moves_position else None,
+        page=changes.page if moves_position else None,
+        read_complete=changes.read_complete and moves_position,
+    )
+
+
+def _concat(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [pa.concat_arrays([a, b]) for a, b in zip(first.columns, second.columns, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=first.schema)
+
+
+def _only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+    columns = [
+        keys.column(schema.key.index(column.name))
+        if column.name in schema.key
+        else pa.nulls(len(keys), column.type)
+        for column in schema.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema.arrow())
+
+
+def new_failure(
+    changes: Changes, failed: FailedRow, code_fingerprint: str | None, capture_images: bool
+) -> NewFailure:
+    """What the ledger is to know of a row that failed."""
+    keys = changes.keys()
+    image = to_image(changes.rows.slice(failed.row, 1)) if capture_images else None
+    transformed = failed.transformed if capture_images else None
+    return NewFailure(
+        record_id=RecordId(changes.stream, tuple(c[failed.row].as_py() for c in keys.columns)),
+        operation=changes.operations[failed.row].as_py(),
+        version=tuple(version_at(changes.versions, failed.row)),
+        stage=failed.stage,
+        error_class=failed.error_class,
+        message=failed.message,
+        fingerprint=error_fingerprint(failed.stage, failed.error_class, failed.message),
+        code_fingerprint=code_fingerprint,
+        extracted=image,
+        transformed=None if transformed is None else to_image(transformed),
+    )
+
+
+def _failures(
+    changes: Changes,
+    failed: Sequence[FailedRow],
+    code_fingerprint: str | None,
+    capture_images: bool,
+) -> list[NewFailure]:
+    return [new_failure(changes, row, code_fingerprint, capture_images) for row in failed]
+
+
+def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
+    """Rows that the source could not represent; the newest of each record only."""
+    newest: dict[bytes, NewFailure] = {}
+    for rejected in changes.rejected:
+        record_id = RecordId(changes.stream, rejected.key)  # type: ignore[arg-type]
+        newest[record_id.canonical()] = NewFailure(
+            record_id=record_id,
+            operation=int(rejected.operation),
+            version=tuple(rejected.version),
+            stage=Stage.EXTRACT,
+            error_class="ValueDoesNotFit",
+            message=rejected.message,
+            fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, rejected.message),
+            code_fingerprint=None,
+            extracted=to_image(rejected.image) if capture_images else None,
+            transformed=None,
+        )
+    return list(newest.values())
+
+
+def error_fingerprint(stage: Stage, error_class: str, message: str) -> str:
+    """Equal for failures of one cause: what is quoted or numeric in the message does not count."""
+    normal = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "?", message)
+    return hashlib.sha256(f"{stage}\0{error_class}\0{normal}".encode()).hexdigest()[:16]
+
+
+def matches(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
+    """The held-back changes that a load row of the same or a newer version puts to an end."""
+    if not held or not len(plan):
+        return []
+    theirs = held_keys(held, plan.target.schema)
+    if theirs is None:
+        return []
+    names = list(plan.target.schema.key)
+    mine = pa.Table.from_batches([plan.keys()]).append_column(
+        "_row", pa.array(np.arange(len(plan), dtype=np.int64))
+    )
+    joined = theirs.join(mine, keys=names, join_type="inner")
+    found = []
+    for index, row in zip(
+        joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True
+    ):
+        version: VersionTuple = version_at(plan.versions, row)
+        if held[index].version <= version:
+            found.append(held[index])
+    return found
+
+
+def held_keys(held: Sequence[HeldBack], schema: TableSchema) -> pa.Table | None:
+    """Their keys in the stream's key types; those whose key is of another type match nothing."""
+    fields = schema.arrow_key()
+    columns: list[list[object]] = [[] for _ in fields]
+    indices: list[int] = []
+    for index, one in enumerate(held):
+        try:
+            values = [
+                pa.scalar(v, f.type).as_py() for v, f in zip(one.record_id.key, fields, strict=True)
+            ]
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            continue
+        indices.append(index)
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+    if not indices:
+        return None
+    arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
+    return pa.table([*arrays, pa.array(indices)], names=[*fields.names, "_held"])
+
+
+def ends_of(
+    matched: Sequence[HeldBack], state: FailureState, decision_id: int | None
+) -> list[FailureEnd]:
+    return [
+        FailureEnd(failure_id=held.failure_id, state=state, decision_id=decision_id)
+        for held in matched
+    ]

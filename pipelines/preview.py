@@ -1,0 +1,62 @@
+"""What a batch would do, without doing it: `--dry-run`."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pyarrow as pa
+
+from rowtrail.checkpoints.states import BatchKind
+from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.errors import RecordError
+from rowtrail.pipelines.commit import Lane, counts_of, isolate_load, make_receipt
+from rowtrail.pipelines.isolation import Budget
+from rowtrail.pipelines.plan import make_plan
+from rowtrail.pipelines.results import BatchResult
+
+
+def preview_batch(
+    lane: Lane,
+    changes: Changes,
+    *,
+    kind: BatchKind = BatchKind.CAPTURE,
+    decision_id: int | None = None,
+    position_before: str | None = None,
+) -> BatchResult:
+    """Runs the stages and tries the load in a transaction that is rolled back.
+
+    Takes what `commit_batch` takes and gives what it would give; nothing is written anywhere.
+    """
+    budget = Budget(lane.breakers.limits.attempts)
+    staged = lane.stage(changes, budget)
+    plan = make_plan(
+        changes,
+        staged,
+        lane.target,
+        code_fingerprint=lane.code_fingerprint,
+        capture_images=False,
+        moves_position=False,
+    )
+    batch_id = str(uuid4())
+    receipt = make_receipt(
+        lane,
+        batch_id=batch_id,
+        sequence=0,
+        digest="",
+        position_before=position_before,
+        position_after=None,
+    )
+    superseded: pa.Array | None = None
+    while superseded is None:
+        try:
+            superseded = lane.destination.write(plan.load(receipt, ()), probe=True)
+        except RecordError:
+            plan = isolate_load(lane, changes, plan, receipt, budget)
+    return BatchResult(
+        batch_id=batch_id,
+        counts=counts_of(plan, superseded),
+        filtered_by=staged.dropped_by,
+        seconds={key.value: spent for key, spent in staged.seconds.items()},
+        attempts=budget.spent,
+        failed_records=tuple(str(failure.record_id) for failure in plan.failures),
+    )

@@ -1,0 +1,179 @@
+"""What a person asks for: noted in the ledger, then carried out by the holder of the lease."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rowtrail.checkpoints.errors import LeaseHeldError
+from rowtrail.checkpoints.ledger import open_ledger
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import (
+    OPEN_FAILURES,
+    Decision,
+    DecisionKind,
+    DecisionState,
+    RunState,
+    Stage,
+)
+from rowtrail.connectors.errors import RowtrailError
+from rowtrail.pipelines.commit import Faults, no_faults
+from rowtrail.pipelines.definition import PipelineDefinition
+from rowtrail.pipelines.opening import open_pipeline, recover_streams
+from rowtrail.pipelines.progress import Reporter, Silent
+from rowtrail.pipelines.replay import Replayed, carry_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A retry or a replay of some records of one stream."""
+
+    kind: DecisionKind  # RETRY or REPLAY
+    stream: str
+    record_ids: tuple[RecordId, ...] = ()  # retry: empty means all that are failed
+    from_stage: Stage | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestResult:
+    """What became of a request."""
+
+    decision_id: int | None  # None for a dry run: nothing was noted
+    stream: str
+    text: str
+    failed: tuple[str, ...] = ()
+    carried_out: bool = True  # false: the run that holds the lease will do it
+
+
+def actor() -> str:
+    """Who asks, as the trail names them."""
+    try:
+        return getpass.getuser()
+    except OSError:
+        return "unknown"
+
+
+def submit(
+    definition: PipelineDefinition,
+    requests: Sequence[Request],
+    *,
+    dry_run: bool = False,
+    reporter: Reporter | None = None,
+    faults: Faults = no_faults,
+) -> list[RequestResult]:
+    """Notes the requests and carries them out at once if the lease is free.
+
+    Otherwise the process that holds the lease carries them out, and the results say so. A dry run
+    needs the lease itself and notes nothing: LeaseHeldError is raised when it is not free.
+    """
+    for request in requests:
+        definition.stream(request.stream)
+    if dry_run:
+        return _preview(definition, requests, reporter or Silent())
+    ledger = open_ledger(definition.ledger, definition.name)
+    try:
+        decisions = [
+            ledger.decisions.request(
+                request.kind,
+                request.stream,
+                request.record_ids,
+                from_stage=None if request.from_stage is None else request.from_stage.value,
+                actor=actor(),
+                reason=request.reason,
+            )
+            for request in requests
+        ]
+    finally:
+        ledger.close()
+    try:
+        return _carry_out(definition, decisions, reporter or Silent(), faults)
+    except LeaseHeldError as error:
+        return [
+            RequestResult(
+                decision_id=decision.id,
+                stream=decision.stream,
+                text=f"noted as request {decision.id}; it is carried out by the run that holds the "
+                f"lease. {error}",
+                carried_out=False,
+            )
+            for decision in decisions
+        ]
+
+
+def _carry_out(
+    definition: PipelineDefinition,
+    decisions: Sequence[Decision],
+    reporter: Reporter,
+    faults: Faults,
+) -> list[RequestResult]:
+    results = []
+    with open_pipeline(definition, reporter, faults) as opened:
+        for note in recover_streams(opened):
+            reporter.note(note)
+        run_id = opened.ledger.runs.start()
+        for decision in decisions:
+            try:
+                replayed = carry_out(opened, decision, run_id)
+            except RowtrailError as error:
+                opened.ledger.decisions.finish(decision.id, DecisionState.FAILED, str(error))
+                opened.ledger.runs.finish(run_id, RunState.FAILED, str(error))
+                raise
+            opened.ledger.decisions.finish(decision.id, DecisionState.DONE, replayed.text)
+            results.append(_result(decision, replayed, decision.id))
+        opened.ledger.runs.finish(run_id, RunState.COMPLETE)
+    return results
+
+
+def _preview(
+    definition: PipelineDefinition, requests: Sequence[Request], reporter: Reporter
+) -> list[RequestResult]:
+    results = []
+    with open_pipeline(definition, reporter, no_faults) as opened:
+        recover_streams(opened)
+        for request in requests:
+            decision = _unnoted(request)
+            replayed = carry_out(opened, decision, "dry run", dry_run=True)
+            results.append(_result(decision, replayed, None))
+    return results
+
+
+def _unnoted(request: Request) -> Decision:
+    # The revision of a preview must win over every decision so far, as the real one would.
+    return Decision(
+        id=2**62,
+        kind=request.kind,
+        state=DecisionState.PENDING,
+        stream=request.stream,
+        record_ids=request.record_ids,
+        from_stage=None if request.from_stage is None else request.from_stage.value,
+        actor=actor(),
+        reason=request.reason,
+        created_at=datetime.now(UTC),
+        finished_at=None,
+        result=None,
+    )
+
+
+def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> RequestResult:
+    return RequestResult(
+        decision_id=decision_id,
+        stream=decision.stream,
+        text=replayed.text,
+        failed=replayed.failed,
+    )
+
+
+def failed_streams(definition: PipelineDefinition) -> list[str]:
+    """The streams that hold failed records, in the order of the pipeline."""
+    ledger = open_ledger(definition.ledger, definition.name)
+    try:
+        return [
+            stream.name
+            for stream in definition.streams
+            if any(ledger.failures.counts(stream.name).get(state, 0) for state in OPEN_FAILURES)
+        ]
+    finally:
+        ledger.close()

@@ -1,0 +1,129 @@
+"""What a run did, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from rowtrail.checkpoints.states import RunState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Changes by what became of them."""
+
+    loaded: int = 0  # inserts and updates
+    deleted: int = 0
+    filtered: int = 0
+    folded: int = 0
+    superseded: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        mine, theirs = asdict(self), asdict(other)
+        return Counts(**{name: mine[name] + theirs[name] for name in mine})
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchResult:
+    """One closed batch."""
+
+    batch_id: str
+    counts: Counts
+    filtered_by: tuple[tuple[str, int], ...]
+    seconds: Mapping[str, float]  # by stage
+    attempts: int  # tries of transforms and loads, to find what fails
+    failed_records: tuple[str, ...] = ()  # their record ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRecord:
+    """A record that is held back now, as a result names it."""
+
+    record: str
+    stage: str
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamResult:
+    """What a run did for one stream."""
+
+    name: str
+    counts: Counts = field(default_factory=Counts)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # by stage
+    batches: int = 0
+    attempts: int = 0
+    held_back: int = 0  # records failed or waiting, from earlier runs too
+    failed_records: tuple[FailedRecord, ...] = ()
+    filtered_by: Mapping[str, int] = field(default_factory=dict)  # transform -> rows dropped
+    error: str | None = None  # why the stream stopped
+    skipped: str | None = None  # why it was not run (paused, needs a snapshot)
+
+    def plus(self, batch: BatchResult) -> StreamResult:
+        seconds = dict(self.seconds)
+        for stage, spent in batch.seconds.items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+        filtered_by = dict(self.filtered_by)
+        for name, count in batch.filtered_by:
+            filtered_by[name] = filtered_by.get(name, 0) + count
+        return replace(
+            self,
+            counts=self.counts + batch.counts,
+            seconds=seconds,
+            batches=self.batches + 1,
+            attempts=self.attempts + batch.attempts,
+            filtered_by=filtered_by,
+        )
+
+    @property
+    def loaded(self) -> int:
+        return self.counts.loaded
+
+    @property
+    def failed(self) -> int:
+        return self.counts.failed
+
+    @property
+    def complete(self) -> bool:
+        """Never plain green while a record is failed or waiting."""
+        return self.error is None and self.skipped is None and self.held_back == 0
+
+    @property
+    def summary(self) -> str:
+        """`complete`, `complete except N`, or why it is neither."""
+        if self.error is not None:
+            return "stopped"
+        if self.skipped is not None:
+            return self.skipped
+        return "complete" if self.held_back == 0 else f"complete except {self.held_back:,}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run did."""
+
+    run_id: str
+    streams: Mapping[str, StreamResult]
+    seconds: float
+    recovered: tuple[str, ...] = ()  # what recovery found and did, in plain words
+    decisions: tuple[str, ...] = ()  # requests that were carried out
+
+    @property
+    def complete(self) -> bool:
+        return all(stream.complete for stream in self.streams.values())
+
+    @property
+    def state(self) -> RunState:
+        if any(stream.error for stream in self.streams.values()):
+            return RunState.FAILED
+        return RunState.COMPLETE if self.complete else RunState.COMPLETE_EXCEPT
+
+    @property
+    def failed_records(self) -> tuple[FailedRecord, ...]:
+        return tuple(r for stream in self.streams.values() for r in stream.failed_records)

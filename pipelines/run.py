@@ -1,0 +1,208 @@
+"""One run of a pipeline: recovery, requests, then every stream batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from rowtrail.checkpoints.errors import LedgerError
+from rowtrail.checkpoints.states import (
+    OPEN_FAILURES,
+    DecisionState,
+    RunState,
+    StreamState,
+)
+from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.errors import (
+    OwnershipError,
+    PositionLostError,
+    RowtrailError,
+    TransientError,
+)
+from rowtrail.pipelines.commit import Faults, commit_batch, no_faults
+from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.lane import (
+    ReadyStream,
+    at_position,
+    install_capture,
+    make_ready,
+    skip_reason,
+    stream_of,
+)
+from rowtrail.pipelines.opening import OpenPipeline, open_pipeline, recover_streams
+from rowtrail.pipelines.progress import Reporter, Silent
+from rowtrail.pipelines.replay import carry_out
+from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
+from rowtrail.pipelines.retrying import retry_transient
+
+NAMED_FAILURES = 1_000
+"""A result names at most so many failed records of a stream; the ledger has them all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What one run does otherwise than the pipeline says."""
+
+    streams: tuple[str, ...] = ()  # only these; empty: all
+    resnapshot: tuple[str, ...] = ()  # read these anew, whatever their position
+    allow_deletes: float | None = None  # share of the target's rows, for this run only
+
+
+def run_pipeline(
+    definition: PipelineDefinition,
+    options: RunOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+    faults: Faults = no_faults,
+) -> RunResult:
+    """Runs a pipeline once, up to what its source has committed now.
+
+    A stream that stops does not stop the others; its result says why. Raises what concerns the
+    whole pipeline: LeaseHeldError, OwnershipError, ConfigurationError, LedgerError, StopError.
+    """
+    options = options or RunOptions()
+    started = perf_counter()
+    with open_pipeline(definition, reporter or Silent(), faults) as opened:
+        chosen = tuple(stream_of(opened, name) for name in options.streams) or definition.streams
+        resnapshot = tuple(stream_of(opened, name) for name in options.resnapshot)
+        recovered = recover_streams(opened)
+        for note in recovered:
+            opened.reporter.note(note)
+        run_id = opened.ledger.runs.start()
+        try:
+            for stream in resnapshot:
+                opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
+            install_capture(opened, chosen)
+            decisions = carry_out_pending(opened, run_id)
+            results = {
+                stream.name: _run_stream(opened, stream, run_id, options) for stream in chosen
+            }
+            decisions += carry_out_pending(opened, run_id)
+            results = {name: _with_held_back(opened, one) for name, one in results.items()}
+        except Exception as error:
+            _finish(opened, run_id, RunState.FAILED, str(error))
+            raise
+        result = RunResult(
+            run_id=run_id,
+            streams=results,
+            seconds=perf_counter() - started,
+            recovered=tuple(recovered),
+            decisions=tuple(decisions),
+        )
+        opened.ledger.runs.finish(run_id, result.state)
+        return result
+
+
+def _finish(opened: OpenPipeline, run_id: str, state: RunState, message: str) -> None:
+    """The error that ended the run matters more than a ledger that cannot note it."""
+    try:
+        opened.ledger.runs.finish(run_id, state, message)
+    except LedgerError:
+        opened.reporter.note("The ledger could not be told how the run ended.")
+
+
+def carry_out_pending(opened: OpenPipeline, run_id: str) -> list[str]:
+    """Carries out what people asked for while another process held the lease."""
+    done = []
+    for decision in opened.ledger.decisions.pending():
+        try:
+            text = carry_out(opened, decision, run_id).text
+            state = DecisionState.DONE
+        except RowtrailError as error:
+            text, state = str(error), DecisionState.FAILED
+        opened.ledger.decisions.finish(decision.id, state, text)
+        opened.reporter.note(f"Request {decision.id}: {text}")
+        done.append(text)
+    return done
+
+
+def _run_stream(
+    opened: OpenPipeline, stream: StreamDefinition, run_id: str, options: RunOptions
+) -> StreamResult:
+    result = StreamResult(name=stream.name)
+    skipped = skip_reason(opened.ledger.streams.get(stream.name))
+    if skipped is not None:
+        return replace(result, skipped=skipped)
+    opened.reporter.stream_started(stream.name, stream.capture.value)
+    try:
+        ready = make_ready(opened, stream, run_id, _breakers(opened.definition.breakers, options))
+        position = ready.state.position
+        for changes in _batches(opened, ready):
+            opened.ledger.leases.renew(opened.generation)
+            batch = commit_batch(ready.lane, changes, position_before=position)
+            position = changes.position
+            result = result.plus(batch)
+            opened.reporter.batch_done(stream.name, batch)
+        opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
+    except OwnershipError:
+        raise
+    except RowtrailError as error:
+        result = replace(result, error=str(error))
+        _note_stop(opened, stream, error)
+    result = _with_held_back(opened, result)
+    opened.reporter.stream_done(result)
+    return result
+
+
+def _note_stop(opened: OpenPipeline, stream: StreamDefinition, error: RowtrailError) -> None:
+    if opened.ledger.streams.get(stream.name) is None:
+        return
+    lost = isinstance(error, PositionLostError)
+    state = StreamState.NEEDS_SNAPSHOT if lost else StreamState.STOPPED
+    opened.ledger.streams.set_state(stream.name, state, str(error))
+
+
+def _breakers(limits: Breakers, options: RunOptions) -> Breakers:
+    if options.allow_deletes is None:
+        return limits
+    return replace(limits, deleted_share=options.allow_deletes)
+
+
+def _batches(opened: OpenPipeline, ready: ReadyStream) -> Iterator[Changes]:
+    """All that the source has to report; a cut connection goes on from the last closed batch."""
+    spec = ready.lane.stream.source_spec()
+    reading: Iterator[Changes] | None = None
+
+    def following() -> Changes | None:
+        nonlocal reading
+        if reading is None:
+            record = opened.ledger.streams.get(ready.lane.stream.name)
+            state = ready.state if record is None else at_position(ready, record)
+            reading = opened.source.read(spec, state)
+        try:
+            return next(reading, None)
+        except TransientError:
+            reading = None
+            raise
+
+    while (changes := retry_transient(following)) is not None:
+        yield changes
+
+
+def _with_held_back(opened: OpenPipeline, result: StreamResult) -> StreamResult:
+    counts = opened.ledger.failures.counts(result.name)
+    held_back = sum(counts.get(state, 0) for state in OPEN_FAILURES)
+    failures = (
+        opened.ledger.failures.list(stream=result.name, states=OPEN_FAILURES, limit=NAMED_FAILURES)
+        if held_back
+        else []
+    )
+    return replace(
+        result,
+        held_back=held_back,
+        failed_records=tuple(
+            FailedRecord(
+                record=str(failure.record_id),
+                stage=failure.stage.value,
+                error_class=failure.error_class,
+                message=failure.message,
+            )
+            for failure in failures
+        ),
+    )
+
+
+def named_streams(definition: PipelineDefinition, names: Sequence[str]) -> list[StreamDefinition]:
+    """The streams of these names, or all."""
+    return [definition.stream(name) for name in names] if names else list(definition.streams)

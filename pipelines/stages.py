@@ -1,0 +1,196 @@
+"""Takes the changes of one batch through transform and validate, and sorts out what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rowtrail.checkpoints.states import Stage
+from rowtrail.connectors.changes import Changes, Operation
+from rowtrail.connectors.errors import RecordError
+from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines import transforms
+from rowtrail.pipelines.fitting import fit
+from rowtrail.pipelines.isolation import Budget, isolate
+from rowtrail.pipelines.transforms import Transform
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedRow:
+    """A row of the changes that did not get through."""
+
+    row: int  # its number in the changes
+    stage: Stage
+    error_class: str
+    message: str
+    transformed: pa.RecordBatch | None = None  # one row, where the load failed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """The rows of a batch, sorted by what is to become of them. Numbers are rows of the changes."""
+
+    rows: pa.RecordBatch  # what the target is to hold, of the target's schema
+    kept: pa.Array  # int64, aligned with `rows`
+    dropped: pa.Array  # int64: a transform dropped them
+    dropped_by: tuple[tuple[str, int], ...]  # transform's name and how many it dropped
+    deleted: pa.Array  # int64
+    folded: pa.Array  # int64: a later change of the same key is in the batch
+    failed: tuple[FailedRow, ...]
+    seconds: dict[Stage, float] = field(default_factory=dict)
+
+
+def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str) -> TableSchema:
+    """The shape of the rows at the target; raises ConfigurationError for a wrong declaration."""
+    schema = source
+    for step in steps:
+        schema = step.output(schema)
+    return TableSchema(table=table, columns=schema.columns, key=schema.key)
+
+
+def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> Staged:
+    """Folds, transforms and validates; raises ConfigurationError and StopError for broken code."""
+    last, folded = fold(changes)
+    operations = changes.operations.take(last)
+    is_delete = pc.equal(operations, int(Operation.DELETE))
+    deleted = last.filter(is_delete)
+    upserts = last.filter(pc.invert(is_delete))
+    flow = _Flow(rows=changes.rows.take(upserts), numbers=upserts, schema=changes.schema)
+    for step in steps:
+        flow.apply(step, budget)
+    return Staged(
+        rows=flow.rows,
+        kept=flow.numbers,
+        dropped=pa.concat_arrays(flow.dropped) if flow.dropped else pa.array([], pa.int64()),
+        dropped_by=tuple(flow.dropped_by),
+        deleted=deleted,
+        folded=folded,
+        failed=tuple(flow.failed),
+        seconds=flow.seconds,
+    )
+
+
+def fold(changes: Changes) -> tuple[pa.Array, pa.Array]:
+    """Row numbers (int64) of the last change of each key, and of those that gave way to it."""
+    length = len(changes)
+    numbers = np.arange(length, dtype=np.int64)
+    keys = changes.keys()
+    if length < 2 or _rising(keys):
+        return pa.array(numbers), pa.array([], pa.int64())
+    table = pa.Table.from_batches([keys]).append_column("_row", pa.array(numbers))
+    grouped = table.group_by(keys.schema.names).aggregate([("_row", "max")])
+    last = np.sort(grouped.column("_row_max").to_numpy())
+    if len(last) == length:
+        return pa.array(numbers), pa.array([], pa.int64())
+    mask = np.ones(length, dtype=bool)
+    mask[last] = False
+    return pa.array(last), pa.array(numbers[mask])
+
+
+def _rising(keys: pa.RecordBatch) -> bool:
+    """Whether a single integer key strictly rises, as in every full read: nothing can be folded."""
+    if keys.num_columns != 1 or not pa.types.is_integer(keys.column(0).type):
+        return False
+    values = keys.column(0)
+    return values.null_count == 0 and bool(np.all(np.diff(values.to_numpy()) > 0))
+
+
+@dataclass
+class _Flow:
+    """The rows on their way through the transforms; what leaves the way is noted by row number."""
+
+    rows: pa.RecordBatch
+    numbers: pa.Array
+    schema: TableSchema
+    dropped: list[pa.Array] = field(default_factory=list)
+    dropped_by: list[tuple[str, int]] = field(default_factory=list)
+    failed: list[FailedRow] = field(default_factory=list)
+    seconds: dict[Stage, float] = field(
+        default_factory=lambda: {Stage.TRANSFORM: 0.0, Stage.VALIDATE: 0.0}
+    )
+
+    def apply(self, step: Transform, budget: Budget) -> None:
+        started = perf_counter()
+        output = step.output(self.schema)
+        found = isolate(len(self.rows), partial(self._attempt, step, output), RecordError, budget)
+        for row, error in found.failed:
+            self._fail(row, Stage.TRANSFORM, error)
+        kept: list[pa.Array] = []
+        columns: list[list[pa.Array]] = [[] for _ in output.columns]
+        dropped = 0
+        for part in found.passed:
+            local = pc.add(part.result.kept, part.start)
+            kept.append(self.numbers.take(local))
+            for pieces, piece in zip(columns, part.result.columns, strict=True):
+                pieces.append(piece)
+            dropped += self._note_dropped(part.start, part.stop, local)
+        if dropped:
+            self.dropped_by.append((step.name, dropped))
+        validated = perf_counter()
+        self.seconds[Stage.TRANSFORM] += validated - started
+        self._validate(step, output, kept, columns)
+        self.seconds[Stage.VALIDATE] += perf_counter() - validated
+
+    def _attempt(
+        self, step: Transform, output: TableSchema, start: int, stop: int
+    ) -> transforms.Transformed:
+        return transforms.call(step, self.rows.slice(start, stop - start), output)
+
+    def _note_dropped(self, start: int, stop: int, kept: pa.Array) -> int:
+        if len(kept) == stop - start:
+            return 0
+        gone = np.setdiff1d(np.arange(start, stop, dtype=np.int64), kept.to_numpy())
+        self.dropped.append(self.numbers.take(pa.array(gone)))
+        return len(gone)
+
+    def _fail(self, row: int, stage: Stage, error: Exception) -> None:
+        self.failed.append(
+            FailedRow(
+                row=self.numbers[row].as_py(),
+                stage=stage,
+                error_class=type(error.__cause__ or error).__name__,
+                message=str(error),
+            )
+        )
+
+    def _validate(
+        self,
+        step: Transform,
+        output: TableSchema,
+        kept: list[pa.Array],
+        columns: list[list[pa.Array]],
+    ) -> None:
+        """Casts each column to its declared type; rows with a value that does not fit fail."""
+        numbers = pa.concat_arrays(kept) if kept else pa.array([], pa.int64())
+        fitted: list[pa.Array] = []
+        bad: dict[int, str] = {}
+        for column, pieces in zip(output.columns, columns, strict=True):
+            parts = [fit(piece, column.type) for piece in pieces]
+            if not parts:
+                fitted.append(pa.array([], column.type))
+                continue
+            fitted.append(pa.concat_arrays([part[0] for part in parts]))
+            misfits = pa.concat_arrays([part[1] for part in parts])
+            if misfits.true_count:
+                for row in pc.indices_nonzero(misfits).to_pylist():
+                    bad.setdefault(row, f"column {column.name} does not fit {column.type}")
+        rows = pa.RecordBatch.from_arrays(fitted, schema=output.arrow())
+        for row, message in bad.items():
+            self.failed.append(
+                FailedRow(
+                    row=numbers[row].as_py(),
+                    stage=Stage.VALIDATE,
+                    error_class="ValueDoesNotFit",
+                    message=f"{message} after transform {step.name}",
+                )
+            )
+        if bad:
+            mask = np.ones(len(rows), dtype=bool)
+            mask[list(bad)] = False
+            rows, numbers = rows.filter(pa.array(mask)), numbers.filter(pa.array(mask))
+        self.rows, self.numbers, self.schema = rows, numbers, output

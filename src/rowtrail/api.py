@@ -1,0 +1,214 @@
+"""The public Python API: a pipeline as an object, its streams as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import DecisionKind, Stage
+from rowtrail.connectors.base import Capture, Deletes
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
+from rowtrail.pipelines.definition import (
+    DEFAULT_BATCH_ROWS,
+    Breakers,
+    PipelineDefinition,
+    StreamDefinition,
+)
+from rowtrail.pipelines.requests import Request, RequestResult, failed_streams, submit
+from rowtrail.pipelines.results import RunResult
+from rowtrail.pipelines.run import RunOptions, run_pipeline
+from rowtrail.pipelines.transforms import from_function, load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rowtrail.pipelines.progress import Reporter
+
+KeyLike = Any
+"""A key value, or a tuple of values where the key has several columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """One source table and the target table that it fills.
+
+    Only the table's name must be given: `Stream("orders")`.
+    """
+
+    table: str = field(kw_only=False)
+    name: str | None = None  # the table's name if not set
+    target: str | None = None  # the stream's name if not set
+    capture: str = "trigger"  # trigger, cursor or snapshot
+    cursor: str | None = None  # the updated-at column, with capture "cursor"
+    cursor_lag: float = 0.0  # read so far back again: seconds, or the cursor's own units
+    deletes: str = "soft"  # soft or hard
+    key: Sequence[str] = ()  # the primary key if not set
+    columns: Sequence[str] = ()  # all if not set
+    exclude: Sequence[str] = ()
+    types: Mapping[str, str] = field(default_factory=dict)  # column or declared type -> type name
+    transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
+    batch_rows: int = DEFAULT_BATCH_ROWS
+    capture_images: bool = True
+
+    def definition(self) -> StreamDefinition:
+        """The stream as the engine takes it; raises ConfigurationError for a wrong word."""
+        name = self.name or self.table
+        if self.capture == Capture.CURSOR and not self.cursor:
+            raise ConfigurationError(
+                f"Stream {name}: capture cursor needs the updated-at column's name in `cursor`."
+            )
+        return StreamDefinition(
+            name=name,
+            table=self.table,
+            target=self.target or name,
+            capture=_word(Capture, self.capture, name, "capture"),
+            deletes=_word(Deletes, self.deletes, name, "deletes"),
+            key=tuple(self.key),
+            cursor=self.cursor,
+            cursor_lag=self.cursor_lag,
+            include=tuple(self.columns),
+            exclude=tuple(self.exclude),
+            types=dict(self.types),
+            transforms=tuple(
+                load(step, Path.cwd()) if isinstance(step, str) else from_function(step)
+                for step in self.transforms
+            ),
+            batch_rows=self.batch_rows,
+            capture_images=self.capture_images,
+        )
+
+
+def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        raise ConfigurationError(
+            f"Stream {stream}: {setting} = {value!r} is not one of {known}."
+        ) from None
+
+
+class Pipeline:
+    """One source, one destination, some streams, one ledger.
+
+    A pipeline holds no connection: each method opens what it needs and closes it again, so an
+    instance can be made at import time and run by any scheduler.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: str,
+        destination: str,
+        streams: Sequence[Stream],
+        ledger: str | Path | None = None,
+        breakers: Breakers | None = None,
+        install_capture: bool = False,
+    ) -> None:
+        definitions = tuple(stream.definition() for stream in streams)
+        names = [one.name for one in definitions]
+        twice = sorted({one for one in names if names.count(one) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"Pipeline {name} has the stream {', '.join(twice)} twice. Give one of them "
+                f"another `name` and `target`."
+            )
+        self.definition = PipelineDefinition(
+            name=name,
+            source=source,
+            destination=destination,
+            ledger=Path(ledger) if ledger is not None else Path(f".rowtrail/{name}.ledger"),
+            streams=definitions,
+            breakers=breakers or Breakers(),
+            install_capture=install_capture,
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path = "rowtrail.toml") -> Pipeline:
+        """The pipeline of a TOML file; raises ConfigurationError with all its mistakes."""
+        from rowtrail.pipelines.config import load_pipeline
+
+        pipeline = cls.__new__(cls)
+        pipeline.definition = load_pipeline(Path(path))
+        return pipeline
+
+    def run(
+        self,
+        *streams: str,
+        resnapshot: Sequence[str] = (),
+        allow_deletes: float | None = None,
+        reporter: Reporter | None = None,
+    ) -> RunResult:
+        """Runs these streams, or all, up to what the source has committed now.
+
+        `resnapshot` names streams to read anew; `allow_deletes` is the share of a target's rows
+        (0 to 1) that this run may delete. A failed record or a stopped stream is in the result;
+        what concerns the whole pipeline is raised.
+        """
+        options = RunOptions(
+            streams=streams, resnapshot=tuple(resnapshot), allow_deletes=allow_deletes
+        )
+        return run_pipeline(self.definition, options, reporter=reporter)
+
+    def retry(
+        self,
+        stream: str | None = None,
+        *keys: KeyLike,
+        from_stage: str | None = None,
+        dry_run: bool = False,
+    ) -> list[RequestResult]:
+        """Retries failed records: these, or all of the stream, or all of the pipeline."""
+        names = [stream] if stream else failed_streams(self.definition)
+        requests = [
+            self._request(DecisionKind.RETRY, name, keys, from_stage, reason=None) for name in names
+        ]
+        return submit(self.definition, requests, dry_run=dry_run)
+
+    def replay(
+        self,
+        stream: str,
+        *keys: KeyLike,
+        from_stage: str | None = None,
+        dry_run: bool = False,
+        reason: str | None = None,
+    ) -> RequestResult:
+        """Reads these records at the source as they are now and takes them through all stages."""
+        if not keys:
+            raise ConfigurationError("A replay needs at least one key.")
+        request = self._request(DecisionKind.REPLAY, stream, keys, from_stage, reason)
+        return submit(self.definition, [request], dry_run=dry_run)[0]
+
+    def install_capture(self) -> list[str]:
+        """Makes the change logs and triggers that its streams need; returns the SQL it ran."""
+        plan = capture_plan(self.definition, self.definition.streams)
+        execute_at_source(self.definition, plan)
+        return plan
+
+    def remove_capture(self) -> list[str]:
+        """Removes them again; returns the SQL it ran."""
+        plan = removal_plan(self.definition, self.definition.streams)
+        execute_at_source(self.definition, plan)
+        return plan
+
+    def _request(
+        self,
+        kind: DecisionKind,
+        stream: str,
+        keys: Sequence[KeyLike],
+        from_stage: str | None,
+        reason: str | None,
+    ) -> Request:
+        return Request(
+            kind=kind,
+            stream=stream,
+            record_ids=tuple(
+                RecordId(stream, key if isinstance(key, tuple) else (key,)) for key in keys
+            ),
+            from_stage=None if from_stage is None else Stage(from_stage),
+            reason=reason,
+        )

@@ -1,0 +1,151 @@
+"""`rowtrail demo`: the main job on the sample shop, told step by step."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rowtrail.cli.common import COMPLETE_EXCEPT, Json, print_json
+
+if TYPE_CHECKING:
+    from rowtrail.sample_data.day_two import Poison
+
+FILES = ("shop.db", "warehouse.duckdb", "rowtrail.toml")
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: rowtrail demo /tmp/demo")(demo)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Made for the demo.")] = Path("demo"),
+    json: Json = False,
+) -> None:
+    """Shows a shop's two days go into a warehouse, and three bad records found and mended."""
+    from rowtrail.sample_data.compare import compare
+    from rowtrail.sample_data.day_two import POISONS, apply_day_two, mend
+    from rowtrail.sample_data.generate import create_shop
+
+    story = _Story(folder, silent=json)
+    story.prepare()
+
+    story.chapter("A shop's production database, and the pipeline for it")
+    rows = sum(create_shop(folder / "shop.db").values())
+    story.say(f"{folder}/shop.db has {rows:,} rows in five tables; {folder}/rowtrail.toml says")
+    story.say("how each goes to the warehouse. First the triggers that note what changes:")
+    story.run("init", "--capture", "--yes", quiet=True)
+
+    story.chapter("Day one: everything is loaded")
+    story.run("run", quiet=True)
+
+    story.chapter("Day two: the shop goes on, and three records go wrong")
+    day = apply_day_two(folder / "shop.db")
+    story.say(
+        f"{day.inserted:,} rows inserted, {day.updated:,} updated, {day.deleted:,} deleted; a row "
+        f"deleted and"
+    )
+    story.say("entered again, a primary key changed. And:")
+    for poison in POISONS:
+        story.say(f"  {_name(poison)}: {poison.story}")
+    story.run("run", expect=COMPLETE_EXCEPT, quiet=True)
+
+    story.chapter("8 a.m.: why is order 42 not right in the warehouse?")
+    story.run("record", "orders", "42")
+
+    story.chapter("Each is mended at the source, and retried alone")
+    for poison in POISONS:
+        mend(folder / "shop.db", poison)
+        story.say(f"sqlite> {poison.mend};")
+        key = ",".join(map(str, poison.key))
+        story.run("retry", poison.stream, key, "--from", "extract")
+    story.run("record", "orders", "42")
+    story.run("run", quiet=True)
+    story.run("status")
+
+    story.chapter("The proof: source and target, row by row and value by value")
+    comparison = compare(folder / "shop.db", folder / "warehouse.duckdb")
+    if json:
+        print_json(
+            {
+                "equal": comparison.equal,
+                "rows": comparison.rows,
+                "values": comparison.values,
+                "differences": [str(one) for one in comparison.differences],
+            }
+        )
+    elif comparison.equal:
+        print(
+            f"Source and target are equal: {comparison.rows:,} rows, {comparison.values:,} values."
+        )
+    else:
+        for difference in comparison.differences[:20]:
+            print(f"  {difference}")
+        print(f"Source and target are NOT equal: {len(comparison.differences):,} differences.")
+    if not comparison.equal:
+        raise typer.Exit(1)
+
+
+def _name(poison: Poison) -> str:
+    return f"{poison.stream}:{','.join(map(str, poison.key))}"
+
+
+class _Story:
+    """Prints the steps, and runs each command as a process of its own, as a person would."""
+
+    def __init__(self, folder: Path, *, silent: bool) -> None:
+        self._folder = folder
+        self._silent = silent
+        self._chapters = 0
+
+    def prepare(self) -> None:
+        """Makes the folder; an earlier demo in it goes, anything else stays untouched."""
+        from rowtrail.connectors.errors import ConfigurationError
+
+        entries = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else ()
+        foreign = set(entries) - {*FILES, ".rowtrail", "shop.db-wal", "shop.db-shm"}
+        if foreign:
+            raise ConfigurationError(
+                f"{self._folder} holds files that are not the demo's: "
+                f"{', '.join(sorted(foreign))}. Name another folder: rowtrail demo FOLDER."
+            )
+        if self._folder.exists():
+            shutil.rmtree(self._folder)
+        self._folder.mkdir(parents=True, mode=0o700)
+        from rowtrail import sample_data
+
+        template = Path(sample_data.__file__).with_name("rowtrail.toml")
+        (self._folder / "rowtrail.toml").write_text(template.read_text("utf-8"), "utf-8")
+
+    def chapter(self, title: str) -> None:
+        self._chapters += 1
+        self.say(f"\n{self._chapters}. {title}\n")
+
+    def say(self, text: str) -> None:
+        if not self._silent:
+            print(text, flush=True)
+
+    def run(self, *arguments: str, expect: int = 0, quiet: bool = False) -> None:
+        """Runs `rowtrail …` in the folder; `quiet` leaves its log lines out."""
+        self.say(f"$ rowtrail {' '.join(arguments)}")
+        done = subprocess.run(
+            [sys.executable, "-m", "rowtrail", *arguments],
+            cwd=self._folder,
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if quiet else None,
+        )
+        if done.returncode != expect:
+            print(done.stdout, done.stderr or "", file=sys.stderr)
+            print(
+                f"The demo stopped: this command ended with exit code {done.returncode} instead of "
+                f"{expect}.",
+                file=sys.stderr,
+            )
+            raise typer.Exit(1)
+        self.say(done.stdout.rstrip() + "\n")

@@ -1,0 +1,48 @@
+"""`rowtrail ledger`: keeping the checkpoints safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rowtrail.cli.common import (
+    DEFAULT_FILE,
+    Json,
+    PipelineFile,
+    ledger_of,
+    print_json,
+    read_pipeline,
+)
+
+app = typer.Typer(help="Backs the ledger up, or rebuilds it.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: rowtrail ledger backup /backups/shop.ledger")
+def backup(
+    file: Annotated[Path, typer.Argument(help="The new file; must not be there yet.")],
+    pipeline: PipelineFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
+    """Copies the ledger to a file, while in use if need be."""
+    definition = read_pipeline(pipeline)
+    with ledger_of(definition) as ledger:
+        ledger.backup(file)
+    if json:
+        print_json({"file": str(file)})
+    else:
+        print(f"The ledger was copied to {file}.")
+
+
+@app.command(epilog="Example: rowtrail ledger rebuild")
+def rebuild(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
+    """Makes a lost ledger anew from the target's receipts: positions and gaps, not old trails."""
+    from rowtrail.pipelines.rebuild import rebuild_ledger
+
+    definition = read_pipeline(pipeline)
+    notes = rebuild_ledger(definition)
+    if json:
+        print_json({"file": str(definition.ledger), "notes": notes})
+    else:
+        print("\n".join(notes))

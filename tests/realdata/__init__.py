@@ -1,0 +1,1 @@
+"""PROJ's database, changed at random, copied, and compared value by value."""

@@ -1,0 +1,1 @@
+"""The sample shop: its data, its changes, its transforms, its comparison and its pipeline."""
