@@ -48,14 +48,17 @@ class BreakerCount:
 
     def _check_deletes(self) -> None:
         limits = self.limits
-        if (
-            self._live_rows < limits.sample
-            or self._deleted <= self._live_rows * limits.deleted_share
-        ):
+        if not self._live_rows or self._deleted <= self._live_rows * limits.deleted_share:
+            return
+        if self._deleted >= self._live_rows:
+            much = f"every row of the {self._live_rows:,} at the target: is the source empty?"
+        elif self._live_rows >= limits.sample:
+            much = f"{self._deleted:,} of the {self._live_rows:,} rows at the target."
+        else:
             return
         raise BreakerError(
-            f"Stream {self._stream} was stopped: this run would delete {self._deleted:,} of the "
-            f"{self._live_rows:,} rows at the target, a larger share than breakers.deleted_share = "
-            f"{limits.deleted_share:g} allows. Nothing of the last batch was loaded. If the rows "
-            f"are gone for good, run once with --allow-deletes 100%."
+            f"Stream {self._stream} was stopped: this run would delete {much} That is a larger "
+            f"share than breakers.deleted_share = {limits.deleted_share:g} allows. Nothing of the "
+            f"last batch was loaded. If the rows are gone for good, run once with "
+            f"--allow-deletes 100%."
         )

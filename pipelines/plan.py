@@ -208,7 +208,7 @@ def new_failure(
     return NewFailure(
         record_id=RecordId(changes.stream, tuple(c[failed.row].as_py() for c in keys.columns)),
         operation=changes.operations[failed.row].as_py(),
-        version=tuple(version_at(changes.versions, failed.row)),
+        version=version_at(changes.versions, failed.row),
         stage=failed.stage,
         error_class=failed.error_class,
         message=failed.message,
@@ -236,7 +236,7 @@ def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
         newest[record_id.canonical()] = NewFailure(
             record_id=record_id,
             operation=int(rejected.operation),
-            version=tuple(rejected.version),
+            version=rejected.version,
             stage=Stage.EXTRACT,
             error_class="ValueDoesNotFit",
             message=rejected.message,

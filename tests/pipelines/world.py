@@ -1,0 +1,86 @@
+"""A small source, a target, a ledger, and independent eyes to look at them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from rowtrail import Breakers, Pipeline, Stream
+
+TABLE = (
+    "CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(10,2), note TEXT, seen INTEGER)"
+)
+
+
+class World:
+    """Everything in one folder; each look opens and closes its own connection."""
+
+    def __init__(self, folder: Path, table: str = TABLE) -> None:
+        self.folder = folder
+        self.source = folder / "source.db"
+        self.target = folder / "target.duckdb"
+        self.ledger = folder / "ledger.db"
+        self.clock = 0
+        self.sql(table)
+
+    def sql(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Runs one statement at the source, committed."""
+        with closing(sqlite3.connect(self.source)) as connection, connection:
+            return connection.execute(statement, values).fetchall()
+
+    def put(self, rows: Iterable[tuple[int, object, object]]) -> None:
+        """Inserts or updates (id, amount, note); `seen` rises with each, for cursor capture."""
+        with closing(sqlite3.connect(self.source)) as connection, connection:
+            for row in rows:
+                self.clock += 1
+                connection.execute(
+                    "INSERT INTO orders VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+                    "amount = excluded.amount, note = excluded.note, seen = excluded.seen",
+                    (*row, self.clock),
+                )
+
+    def delete(self, *ids: int) -> None:
+        for one in ids:
+            self.sql("DELETE FROM orders WHERE id = ?", (one,))
+
+    def pipeline(
+        self, *, breakers: Breakers | None = None, ledger: Path | None = None, **stream: Any
+    ) -> Pipeline:
+        settings = {"capture": "trigger", "cursor": "seen", **stream}
+        return Pipeline(
+            name="test",
+            source=f"sqlite:///{self.source}",
+            destination=f"duckdb:///{self.target}",
+            ledger=ledger or self.ledger,
+            streams=[Stream("orders", **settings)],
+            breakers=breakers,
+            install_capture=True,
+        )
+
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Asks the target."""
+        with duckdb.connect(str(self.target), read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
+    def loaded(self) -> dict[int, tuple[Any, ...]]:
+        """The live rows at the target, by id."""
+        columns = {name for (name,) in self.query("SELECT column_name FROM (DESCRIBE orders)")}
+        alive = "WHERE _rowtrail_deleted_at IS NULL" if "_rowtrail_deleted_at" in columns else ""
+        rows = self.query(f"SELECT id, CAST(amount AS VARCHAR), note FROM orders {alive}")
+        assert len(rows) == len({row[0] for row in rows}), "a record stands twice at the target"
+        return {row[0]: row[1:] for row in rows}
+
+    def expected(self) -> dict[int, tuple[Any, ...]]:
+        """The rows at the source, in the form of `loaded`."""
+        return {
+            one: (None if amount is None else f"{amount:.2f}", note)
+            for one, amount, note in self.sql("SELECT id, amount, note FROM orders")
+        }
+
+    def gaps(self) -> set[str]:
+        return {record for (record,) in self.query("SELECT record FROM _rowtrail_gaps")}
