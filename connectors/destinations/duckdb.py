@@ -1,0 +1,179 @@
+"""DuckDB as a destination: a warehouse in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
+from rowtrail.connectors.destinations import duckdb_layout
+from rowtrail.connectors.destinations.duckdb_errors import translated
+from rowtrail.connectors.destinations.duckdb_file import (
+    DuckdbUrl,
+    close_file,
+    open_file,
+    prepare_private_log,
+)
+from rowtrail.connectors.destinations.duckdb_gaps import (
+    GAPS_DDL,
+    GAPS_TABLE,
+    WATERMARKS_DDL,
+    read_gaps,
+    update_gaps,
+)
+from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
+from rowtrail.connectors.destinations.duckdb_layout import Layout, read_layout
+from rowtrail.connectors.destinations.duckdb_merge import merge
+from rowtrail.connectors.destinations.duckdb_owner import (
+    OWNER_DDL,
+    OWNER_TABLE,
+    claim,
+    hold,
+    owners,
+)
+from rowtrail.connectors.destinations.duckdb_receipts import (
+    RECEIPTS_DDL,
+    RECEIPTS_TABLE,
+    newest_receipts,
+    superseded_of,
+    write_receipt,
+)
+from rowtrail.connectors.destinations.duckdb_sql import TableName, Transaction, run, transaction
+from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
+from rowtrail.connectors.errors import ConfigurationError
+
+
+class DuckdbDestination:
+    """A DuckDB file. DuckDB lets one process in at a time: close it as soon as possible.
+
+    With a fence the file is made if need be, readable by its owner alone, and claimed; without one
+    it is opened for reading only. For one thread. See `connectors.base.Destination` for what each
+    method guarantees.
+    """
+
+    capabilities = Capabilities(probes=True, transactional_ddl=True, type_names=TYPE_NAMES)
+
+    def __init__(self, url: str, fence: Fence | None = None) -> None:
+        settings = DuckdbUrl.parse(url)
+        self._path = settings.path
+        self._fence = fence
+        self._layouts: dict[str, Layout] = {}  # of tables that were written; `alter` forgets them
+        self._connection = open_file(settings, read_only=fence is None)
+        try:
+            if fence is not None:
+                self._claim(fence)
+        except BaseException:
+            self.close()
+            raise
+
+    def describe(self, table: str) -> TargetTable | None:
+        with translated(f"describe table {table} of {self._path}"):
+            gaps = read_gaps(self._connection, table) if self._has(GAPS_TABLE) else ()
+            return duckdb_layout.describe(self._connection, table, gaps)
+
+    def alter(self, target: Target) -> list[str]:
+        doing = f"make or widen table {target.table} of {self._path}"
+        self._layouts.pop(target.table, None)
+        # Before the transaction: asking for a table that is not there would abort it.
+        with translated(doing):
+            statements = duckdb_layout.plan(self._connection, target)
+        with self._transaction(doing) as work:
+            for statement in statements:
+                work.run(statement)
+        return statements
+
+    def write(self, load: Load, *, probe: bool = False) -> pa.Array:
+        table = load.target.table
+        check_limits(table, load.rows)
+        doing = f"write to table {table} of {self._path}"
+        with self._transaction(doing, keep=not probe) as work:
+            known = superseded_of(work, load.receipt.batch_id)
+            if known is not None:
+                return _mask(known, len(load.rows))
+            with translated(doing, record=True):
+                superseded = merge(work, self._layout(load.target), load)
+            numbers = np.flatnonzero(superseded).astype("<u4").tobytes()
+            write_receipt(work, self._writer().pipeline, load.receipt, numbers)
+            update_gaps(work, load)
+        return pa.array(superseded)
+
+    def receipts(self) -> list[Receipt]:
+        """The newest of every stream: of the fence's pipeline, or of all that share the file."""
+        pipeline = self._fence.pipeline if self._fence else None
+        with translated(f"read the receipts in {self._path}"):
+            if not self._has(RECEIPTS_TABLE):
+                return []
+            return newest_receipts(self._connection, pipeline)
+
+    def keys(
+        self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
+    ) -> pa.Table:
+        with translated(f"read keys of table {target.table} of {self._path}"):
+            layout = read_layout(self._connection, TableName.parse(target.table))
+            if layout is None:
+                return empty_keys(target)
+            return read_keys(self._connection, layout, target, after, upto)
+
+    def owners(self) -> list[Fence]:
+        """Who owns the file, a fence for each pipeline; for making a lost ledger anew."""
+        with translated(f"read the owners of {self._path}"):
+            return owners(self._connection) if self._has(OWNER_TABLE) else []
+
+    def close(self) -> None:
+        """Brings all into the file and lets others in; may be called twice."""
+        close_file(self._connection, self._path)
+
+    def _claim(self, fence: Fence) -> None:
+        doing = f"claim {self._path}"
+        prepare_private_log(self._path)
+        with translated(doing), transaction(self._connection) as work:
+            for statement in (OWNER_DDL, RECEIPTS_DDL, GAPS_DDL, WATERMARKS_DDL):
+                work.run(statement)
+            claim(work, fence, str(self._path))
+
+    @contextmanager
+    def _transaction(self, doing: str, *, keep: bool = True) -> Iterator[Transaction]:
+        fence = self._writer()
+        prepare_private_log(self._path)
+        with translated(doing), transaction(self._connection, keep=keep) as work:
+            hold(work, fence, str(self._path))
+            yield work
+
+    def _writer(self) -> Fence:
+        if self._fence is None:
+            raise ConfigurationError(
+                f"{self._path} was opened without a fence, for reading only; nothing can be "
+                f"written to it."
+            )
+        return self._fence
+
+    def _layout(self, target: Target) -> Layout:
+        """The table as it is. DuckDB keeps other processes out, so it changes only through us."""
+        if target.table not in self._layouts:
+            layout = read_layout(self._connection, TableName.parse(target.table))
+            if layout is None:
+                raise ConfigurationError(
+                    f"Table {target.table} of {self._path}, which stream {target.stream} fills, "
+                    f"is gone. Start a new run, which makes it again."
+                )
+            self._layouts[target.table] = layout
+        return self._layouts[target.table]
+
+    def _has(self, table: str) -> bool:
+        return bool(
+            run(
+                self._connection,
+                "SELECT 1 FROM duckdb_tables() WHERE table_name = ? AND schema_name = 'main'",
+                [table],
+            )
+        )
+
+
+def _mask(numbers: bytes, length: int) -> pa.Array:
+    """The bool array that a receipt's row numbers stand for."""
+    mask = np.zeros(length, dtype=np.bool_)
+    mask[np.frombuffer(numbers, dtype="<u4")] = True
+    return pa.array(mask)

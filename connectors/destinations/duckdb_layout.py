@@ -1,0 +1,250 @@
+"""The shape of tables in DuckDB: what is there, and what must be added for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
+from rowtrail.connectors.destinations.duckdb_sql import (
+    DELETED_AT,
+    FILTERED,
+    KEY_HASH,
+    VERSION_COLUMNS,
+    TableName,
+    fetch_arrow,
+    fold,
+    is_reserved,
+    quote,
+    run,
+)
+from rowtrail.connectors.destinations.duckdb_types import column_type, takes
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table as it is: its columns in order, as DuckDB spells them, and their types."""
+
+    table: TableName
+    types: Mapping[str, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are not Rowtrail's own."""
+        return tuple(name for name in self.types if not is_reserved(name))
+
+    def has(self, name: str) -> bool:
+        return name in self.types
+
+    @property
+    def is_ours(self) -> bool:
+        return all(name in self.types for name in VERSION_COLUMNS)
+
+    def spelled(self, name: str) -> str | None:
+        """The column that DuckDB takes `name` for; None where there is none."""
+        return next((known for known in self.types if fold(known) == fold(name)), None)
+
+
+def read_layout(connection: duckdb.DuckDBPyConnection, table: TableName) -> Layout | None:
+    """What is there under that name, a view too; None where there is nothing."""
+    try:
+        shape = connection.sql(f"SELECT * FROM {table.sql} LIMIT 0")
+    except duckdb.CatalogException:
+        return None
+    types = {name: str(kind) for name, kind in zip(shape.columns, shape.types, strict=True)}
+    return Layout(table=table, types=types)
+
+
+def describe(
+    connection: duckdb.DuckDBPyConnection, name: str, gaps: tuple[Gap, ...]
+) -> TargetTable | None:
+    """The table's schema and number of live rows. Its key is known if Rowtrail made it."""
+    table = TableName.parse(name)
+    layout = read_layout(connection, table)
+    if layout is None:
+        return None
+    tombstones = read_layout(connection, table.tombstones)
+    empty = fetch_arrow(connection, f"SELECT * FROM {table.sql} LIMIT 0").schema
+    live = f" WHERE {DELETED_AT} IS NULL" if layout.has(DELETED_AT) else ""
+    rows = run(connection, f"SELECT count(*) FROM {table.sql}{live}")[0][0]
+    schema = TableSchema(
+        table=name,
+        columns=tuple(_column(column, layout, empty) for column in layout.columns),
+        key=tombstones.columns if tombstones else (),
+    )
+    return TargetTable(schema=schema, live_rows=rows, gaps=gaps)
+
+
+def _column(name: str, layout: Layout, empty: pa.Schema) -> Column:
+    return Column(name=name, type=empty.field(name).type, declared=layout.types[name])
+
+
+def key_is_hashed(schema: TableSchema) -> bool:
+    """Whether a hash of the key is kept beside it: where all of the key is text or blobs.
+
+    A key is found by scanning its column. Integers and times compress, are compared many at once
+    and are often in order, so that most row groups are skipped; a scan of random texts took 20
+    times as long (23 ms against 1.2 ms per million), one of their hashes 2 ms. A primary key would
+    find them as fast, but made loading 4 times and the file 5 times as large.
+    """
+    types = [schema.column(name).type for name in schema.key]
+    return all(pa.types.is_string(kind) or _is_wide(kind) for kind in types)
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def key_hash(schema: TableSchema) -> str:
+    """The SQL of that hash, over columns of the key by their bare names. MD5, so that the value
+    is the same in every version of DuckDB; texts that collide are told apart by the key itself.
+    """
+    if len(schema.key) == 1:
+        return f"md5_number_lower({quote(schema.key[0])})"
+    parts = (
+        quote(name) if pa.types.is_string(schema.column(name).type) else f"hex({quote(name)})"
+        for name in schema.key
+    )
+    return f"md5_number_lower(concat_ws(chr(0), {', '.join(parts)}))"
+
+
+def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
+    """The statements that make or widen the target's tables; empty when all is in place.
+
+    Raises ConfigurationError for names that collide, a type that DuckDB lacks, a table that others
+    made, another key, and a column whose type does not take the target's values.
+    """
+    table = TableName.parse(target.table)
+    _check_names(target)
+    wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
+    layout = read_layout(connection, table)
+    tombstones = read_layout(connection, table.tombstones)
+    if layout is None:
+        # Tombstones that are left over still fence what was deleted before the table was dropped.
+        return [*_create_schema(connection, table), *_create(target, table, wanted)]
+    if not layout.is_ours:
+        raise ConfigurationError(
+            f"Table {target.table}, which stream {target.stream} is to fill, is there already and "
+            f"was not made by Rowtrail. It was left as it is; name another table for the stream, "
+            f"or drop this one."
+        )
+    if tombstones is not None:
+        _check_key(target, tombstones)
+    statements = _widen(target, layout, wanted)
+    return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
+
+
+def _check_names(target: Target) -> None:
+    table = TableName.parse(target.table)
+    if not table.name or table.schema == "" or is_reserved(table.name):
+        raise ConfigurationError(
+            f"Stream {target.stream} cannot fill a table named {target.table!r}: a name is needed, "
+            f"and {RESERVED_PREFIX} begins the names of Rowtrail's own tables. Choose another."
+        )
+    seen: dict[str, str] = {}
+    for name in target.schema.names:
+        if is_reserved(name):
+            raise ConfigurationError(
+                f"Column {name} of stream {target.stream} cannot be loaded: {RESERVED_PREFIX} "
+                f"begins the names of Rowtrail's own columns. Leave it out with `exclude`, or "
+                f"rename it at the source."
+            )
+        if not name or "\0" in name:
+            raise ConfigurationError(
+                f"A column of stream {target.stream} has the name {name!r}, which DuckDB does not "
+                f"take. Leave it out with `exclude`, or rename it at the source."
+            )
+        if other := seen.get(fold(name)):
+            raise ConfigurationError(
+                f"Columns {other} and {name} of stream {target.stream} differ only by case, which "
+                f"DuckDB takes for the same name. Leave one out with `exclude`, or rename it at "
+                f"the source."
+            )
+        seen[fold(name)] = name
+
+
+def _check_key(target: Target, tombstones: Layout) -> None:
+    existing = [fold(name) for name in tombstones.columns]
+    if existing != [fold(name) for name in target.schema.key]:
+        raise ConfigurationError(
+            f"Table {target.table} was made with the key ({', '.join(tombstones.columns)}), and "
+            f"stream {target.stream} now has ({', '.join(target.schema.key)}). Put the old key "
+            f"back, or name another table for the stream."
+        )
+
+
+def _create_schema(connection: duckdb.DuckDBPyConnection, table: TableName) -> list[str]:
+    if table.schema is None:
+        return []
+    known = run(
+        connection,
+        "SELECT schema_name FROM duckdb_schemas() WHERE database_name = current_database()",
+    )
+    if fold(table.schema) in {fold(row[0]) for row in known}:
+        return []
+    return [f"CREATE SCHEMA {quote(table.schema)}"]
+
+
+def _create(target: Target, table: TableName, wanted: Mapping[str, str]) -> list[str]:
+    """No primary key: it would double the time of a load and multiply the size of the file, and
+    the merge itself keeps keys unique."""
+    key = target.schema.key
+    columns = [
+        f"{quote(name)} {kind}{' NOT NULL' if name in key else ''}" for name, kind in wanted.items()
+    ]
+    columns += _own_columns(target.schema)
+    if target.deletes is Deletes.SOFT:
+        columns.append(f"{DELETED_AT} TIMESTAMPTZ")
+    return [
+        f"CREATE TABLE {table.sql} ({', '.join(columns)})",
+        _create_tombstones(target, table, wanted),
+    ]
+
+
+def _create_tombstones(target: Target, table: TableName, wanted: Mapping[str, str]) -> str:
+    columns = [f"{quote(name)} {wanted[name]} NOT NULL" for name in target.schema.key]
+    columns += _own_columns(target.schema)
+    columns += [f"{DELETED_AT} TIMESTAMPTZ NOT NULL", f"{FILTERED} BOOLEAN NOT NULL"]
+    return f"CREATE TABLE IF NOT EXISTS {table.tombstones.sql} ({', '.join(columns)})"
+
+
+def _own_columns(schema: TableSchema) -> list[str]:
+    columns = [f"{name} BIGINT NOT NULL" for name in VERSION_COLUMNS]
+    return [*columns, f"{KEY_HASH} UBIGINT NOT NULL"] if key_is_hashed(schema) else columns
+
+
+def _widen(target: Target, layout: Layout, wanted: Mapping[str, str]) -> list[str]:
+    alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
+    statements = []
+    for name, kind in wanted.items():
+        existing = layout.spelled(name)
+        if existing is None:
+            statements.append(f"{alter} {quote(name)} {kind}")
+        elif not takes(layout.types[existing], kind):
+            raise _too_narrow(target, layout, existing, kind)
+    if target.deletes is Deletes.SOFT and not layout.has(DELETED_AT):
+        statements.append(f"{alter} {DELETED_AT} TIMESTAMPTZ")
+    return statements
+
+
+def _too_narrow(target: Target, layout: Layout, name: str, wanted: str) -> ConfigurationError:
+    tables = [layout.table, *([layout.table.tombstones] if name in target.schema.key else [])]
+    change = " ".join(
+        f"ALTER TABLE {table.sql} ALTER COLUMN {quote(name)} TYPE {wanted};" for table in tables
+    )
+    return ConfigurationError(
+        f"Column {name} of table {target.table} is {layout.types[name]}, and stream "
+        f"{target.stream} now brings {wanted}, which does not fit without loss. If its values can "
+        f"be converted, run on the target: {change} Otherwise name another table for the stream."
+    )

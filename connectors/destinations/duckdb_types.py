@@ -1,0 +1,154 @@
+"""Arrow types as DuckDB types: what maps without loss, and which column takes which values."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rowtrail.connectors.errors import ConfigurationError, RecordError
+from rowtrail.connectors.schema import Column
+
+_TYPES: tuple[tuple[pa.DataType, str], ...] = (
+    (pa.bool_(), "BOOLEAN"),
+    (pa.int8(), "TINYINT"),
+    (pa.int16(), "SMALLINT"),
+    (pa.int32(), "INTEGER"),
+    (pa.int64(), "BIGINT"),
+    (pa.uint8(), "UTINYINT"),
+    (pa.uint16(), "USMALLINT"),
+    (pa.uint32(), "UINTEGER"),
+    (pa.uint64(), "UBIGINT"),
+    (pa.float32(), "FLOAT"),
+    (pa.float64(), "DOUBLE"),
+    (pa.string(), "VARCHAR"),
+    (pa.large_string(), "VARCHAR"),
+    (pa.string_view(), "VARCHAR"),
+    (pa.binary(), "BLOB"),
+    (pa.large_binary(), "BLOB"),
+    (pa.date32(), "DATE"),
+    (pa.time32("s"), "TIME"),
+    (pa.time32("ms"), "TIME"),
+    (pa.time64("us"), "TIME"),
+    (pa.time64("ns"), "TIME_NS"),
+    (pa.timestamp("s"), "TIMESTAMP_S"),
+    (pa.timestamp("ms"), "TIMESTAMP_MS"),
+    (pa.timestamp("us"), "TIMESTAMP"),
+    (pa.timestamp("ns"), "TIMESTAMP_NS"),
+    (pa.timestamp("s", tz="UTC"), "TIMESTAMP WITH TIME ZONE"),
+    (pa.timestamp("ms", tz="UTC"), "TIMESTAMP WITH TIME ZONE"),
+    (pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE"),
+    (pa.timestamp("ns", tz="UTC"), "TIMESTAMPTZ_NS"),
+)
+_BY_TYPE = dict(_TYPES)
+
+TYPE_NAMES = {str(arrow): name for arrow, name in _TYPES} | {
+    "decimal128(P, S)": "DECIMAL(P,S)",
+    "fixed_size_binary[N]": "BLOB",
+}
+"""For messages: Arrow types as text, and the DuckDB types that hold all of their values."""
+
+_INTEGERS = {
+    "TINYINT": (-(2**7), 2**7 - 1),
+    "SMALLINT": (-(2**15), 2**15 - 1),
+    "INTEGER": (-(2**31), 2**31 - 1),
+    "BIGINT": (-(2**63), 2**63 - 1),
+    "HUGEINT": (-(2**127), 2**127 - 1),
+    "UTINYINT": (0, 2**8 - 1),
+    "USMALLINT": (0, 2**16 - 1),
+    "UINTEGER": (0, 2**32 - 1),
+    "UBIGINT": (0, 2**64 - 1),
+    "UHUGEINT": (0, 2**128 - 1),
+}
+_EXACT_INTEGERS = {"FLOAT": 2**24, "DOUBLE": 2**53}  # up to here a float skips no integer
+_WIDER = {
+    ("DOUBLE", "FLOAT"),
+    ("TIMESTAMP", "TIMESTAMP_S"),
+    ("TIMESTAMP", "TIMESTAMP_MS"),
+    ("TIMESTAMP_MS", "TIMESTAMP_S"),
+    ("TIME_NS", "TIME"),
+}
+_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+# DuckDB keeps the outermost integers for its infinities, and its timestamps begin with a whole day;
+# a value beyond would come back as another one.
+_DAYS = (-(2**31) + 2, 2**31 - 2)
+_MICROSECONDS = (-9_223_372_022_400_000_000, 2**63 - 2)
+_LIMITS = {
+    "s": (-9_223_372_022_400, 9_223_372_036_854),
+    "ms": (-9_223_372_022_400_000, 9_223_372_036_854_775),
+    "us": _MICROSECONDS,
+    "ns": (-9_223_286_400_000_000_000, 2**63 - 2),
+}
+
+
+def duckdb_type(arrow: pa.DataType) -> str | None:
+    """The DuckDB type that holds every value of an Arrow type; None where there is none."""
+    if pa.types.is_decimal(arrow):
+        fits = arrow.precision <= 38 and 0 <= arrow.scale <= arrow.precision
+        return f"DECIMAL({arrow.precision},{arrow.scale})" if fits else None
+    if pa.types.is_fixed_size_binary(arrow):
+        return "BLOB"
+    if pa.types.is_timestamp(arrow) and arrow.tz is not None:
+        arrow = pa.timestamp(arrow.unit, tz="UTC")  # the instant is the value; its zone is not kept
+    return _BY_TYPE.get(arrow)
+
+
+def column_type(table: str, column: Column) -> str:
+    """Likewise for a column; raises ConfigurationError, naming it, where there is none."""
+    name = duckdb_type(column.type)
+    if name is None:
+        declared = f" (declared as {column.declared})" if column.declared else ""
+        raise ConfigurationError(
+            f"Column {column.name} of table {table} has the type {column.type}{declared}, which "
+            f"DuckDB cannot hold without loss. Give the column another type under `types` of the "
+            f"stream, or leave it out with `exclude`."
+        )
+    return name
+
+
+def takes(existing: str, wanted: str) -> bool:
+    """Whether a column of the DuckDB type `existing` takes every value of `wanted`, unchanged."""
+    if existing == wanted or (existing, wanted) in _WIDER:
+        return True
+    if wanted in _INTEGERS:
+        return _takes_integers(existing, *_INTEGERS[wanted])
+    return _takes_decimals(existing, wanted)
+
+
+def _takes_integers(existing: str, low: int, high: int) -> bool:
+    if existing in _INTEGERS:
+        return _INTEGERS[existing][0] <= low and high <= _INTEGERS[existing][1]
+    largest = max(-low, high)
+    if match := _DECIMAL.fullmatch(existing):
+        return bool(largest < 10 ** (int(match[1]) - int(match[2])))
+    return largest <= _EXACT_INTEGERS.get(existing, -1)
+
+
+def _takes_decimals(existing: str, wanted: str) -> bool:
+    have, want = _DECIMAL.fullmatch(existing), _DECIMAL.fullmatch(wanted)
+    if not have or not want:
+        return False
+    digits, scale = int(have[1]), int(have[2])
+    return scale >= int(want[2]) and digits - scale >= int(want[1]) - int(want[2])
+
+
+def check_limits(table: str, rows: pa.RecordBatch) -> None:
+    """Raises RecordError, with the column, for a date or time outside what DuckDB can hold."""
+    for column, field in zip(rows.columns, rows.schema, strict=True):
+        if pa.types.is_date32(field.type):
+            low, high = _DAYS
+            numbers = column.view(pa.int32())
+        elif pa.types.is_timestamp(field.type):
+            low, high = _LIMITS[field.type.unit]
+            numbers = column.view(pa.int64())
+        else:
+            continue
+        ends = pc.min_max(numbers).as_py()
+        if ends["min"] is not None and (ends["min"] < low or ends["max"] > high):
+            raise RecordError(
+                f"Column {field.name} of table {table} has a value outside the range of DuckDB's "
+                f"{duckdb_type(field.type)}. Correct it at the source or in a transform.",
+                column=field.name,
+            )
