@@ -42,4 +42,12 @@ class PositionLostError(StopError):
 
 
 class OwnershipError(StopError):
-    """The target belongs to another ledger, or a newer holder of the lease has taken it over."""
+    """The target belongs to another ledger, or a newer holder of the lease has taken it over.
+
+    `generation` is that of the newer holder, where it is this same ledger's. It is also higher
+    when an older copy of the ledger was put back: then the lease says that nobody took over.
+    """
+
+    def __init__(self, message: str, *, generation: int | None = None) -> None:
+        super().__init__(message)
+        self.generation = generation

@@ -1,0 +1,104 @@
+"""Compares the keys of a source with those that the target is known to have, range by range."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from rowtrail.connectors.capture.pages import one_batch
+from rowtrail.connectors.capture.position import Values
+from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes
+from rowtrail.connectors.schema import TableSchema
+
+
+def keys_gone(
+    engine: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    known: pa.Table,
+    keys: pa.RecordBatch,
+) -> pa.RecordBatch:
+    """The keys that the target has and the source does not, in key order.
+
+    `known` is what `Known.keys` gave for the very range of which `keys` are all at the source.
+    """
+    wanted = schema.arrow_key()
+    present = known.filter(known.column("present")).select(wanted.names).cast(wanted)
+    return _without(engine, present, pa.Table.from_batches([keys]))
+
+
+def keys_unknown(
+    engine: duckdb.DuckDBPyConnection,
+    schema: TableSchema,
+    known: pa.Table,
+    keys: pa.RecordBatch,
+) -> pa.RecordBatch:
+    """The keys that the source has and of which nothing is known, in key order."""
+    wanted = schema.arrow_key()
+    return _without(engine, pa.Table.from_batches([keys]), known.select(wanted.names).cast(wanted))
+
+
+def _without(engine: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table) -> pa.RecordBatch:
+    """The rows of `left` that `right` does not have, in the order of `left`."""
+    if not len(left) or not len(right):
+        return one_batch(left)
+    columns = [f"c{number}" for number in range(left.num_columns)]
+    numbered = left.rename_columns(columns).append_column("n", pa.array(np.arange(len(left))))
+    engine.register("left_keys", numbered)
+    engine.register("right_keys", right.rename_columns(columns))
+    try:
+        kept = engine.sql(
+            f"SELECT n FROM left_keys ANTI JOIN right_keys USING ({', '.join(columns)}) ORDER BY n"
+        ).to_arrow_table()
+    finally:
+        engine.unregister("left_keys")
+        engine.unregister("right_keys")
+    return one_batch(left.take(kept.column("n")))
+
+
+class KnownHashes:
+    """Walks the pages of an earlier read in key order, one page in memory at a time."""
+
+    def __init__(self, pages: Iterator[pa.RecordBatch], schema: TableSchema) -> None:
+        self._pages = pages
+        self._names = list(schema.key)
+        self._expected = schema.arrow_key()
+        self._page: pa.RecordBatch | None = None
+        self._at = 0
+
+    def upto(self, key: Values | None) -> Hashes:
+        """The hashes from where the last call ended to this key inclusive; None: all the rest."""
+        parts = [np.empty(0, dtype=np.uint64)]
+        while self._fill():
+            assert self._page is not None
+            end = len(self._page) if key is None else self._beyond(key)
+            parts.append(self._page.column(HASH_COLUMN).slice(self._at, end - self._at).to_numpy())
+            self._at = end
+            if end < len(self._page):
+                break
+        return np.concatenate(parts)
+
+    def _fill(self) -> bool:
+        """Whether there is a row to look at. A page of another key's type says nothing."""
+        while self._page is None or self._at >= len(self._page):
+            page = next(self._pages, None)
+            if page is None:
+                return False
+            if page.select(self._names).schema.equals(self._expected):
+                self._page, self._at = page, 0
+        return True
+
+    def _beyond(self, key: Values) -> int:
+        """The first row number whose key is greater, by halving."""
+        assert self._page is not None
+        columns = self._page.select(self._names).columns
+        low, high = self._at, len(self._page)
+        while low < high:
+            middle = (low + high) // 2
+            if tuple(column[middle].as_py() for column in columns) <= key:
+                low = middle + 1
+            else:
+                high = middle
+        return low

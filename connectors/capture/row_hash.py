@@ -1,0 +1,47 @@
+"""Hashes of rows, by which a read finds out what it has seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+HASH_COLUMN = "_rowtrail_hash"
+Hashes = npt.NDArray[np.uint64]
+
+
+@contextmanager
+def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An engine in memory for set operations on Arrow data; it holds nothing between calls."""
+    with duckdb.connect(":memory:") as engine:
+        yield engine
+
+
+def row_hashes(engine: duckdb.DuckDBPyConnection, rows: pa.RecordBatch) -> Hashes:
+    """One 64-bit hash per row over all columns, NULLs included.
+
+    Floats count by their bits, so that -0.0 and 0.0 differ. DuckDB's hash() may change with its
+    version; all that follows is that every row is reported once more.
+    """
+    columns = [_hashable(column) for column in rows.columns]
+    names = [f"c{number}" for number in range(len(columns))]
+    engine.register("hashed", pa.Table.from_arrays(columns, names=names))
+    try:
+        query = f"SELECT hash({', '.join(names)}) AS h FROM hashed"
+        found = engine.sql(query).to_arrow_table().column("h")
+    finally:
+        engine.unregister("hashed")
+    hashes: Hashes = found.to_numpy().astype(np.uint64, copy=False)
+    return hashes
+
+
+def _hashable(column: pa.Array) -> pa.Array:
+    if pa.types.is_float64(column.type):
+        return column.view(pa.int64())
+    if pa.types.is_float32(column.type):
+        return column.view(pa.int32())
+    return column

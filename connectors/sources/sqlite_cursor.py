@@ -1,0 +1,176 @@
+"""The cursor column of a SQLite table: which values can be placed in order, and pages along it.
+
+SQLite compares values of different storage classes, and texts, without an error. So the cursor
+walks only over rows whose value is of the kind that its column promises (for timestamps: of one
+spelling, since 'T' and a blank do not sort together); all others, NULL among them, are unplaced.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+from rowtrail.connectors.capture.pages import Page
+from rowtrail.connectors.capture.position import Values
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.sources.sqlite_rows import SqliteRows
+from rowtrail.connectors.sources.sqlite_select import in_table, row_beyond
+from rowtrail.connectors.sources.sqlite_table import quote_text
+
+_SECONDS = 19  # length of `2024-01-31 10:00:00`
+
+
+def check_cursor_type(stream: str, column: str, data_type: pa.DataType) -> None:
+    """Raises ConfigurationError for a type that does not sort as its values do in SQLite."""
+    zoned = pa.types.is_timestamp(data_type) and data_type.tz is not None
+    comparable = (
+        pa.types.is_integer(data_type)
+        or pa.types.is_floating(data_type)
+        or pa.types.is_timestamp(data_type)
+        or pa.types.is_date(data_type)
+        or pa.types.is_string(data_type)
+    )
+    if zoned or not comparable:
+        advice = (
+            f' If all its values have one spelling and zone, set types."{column}" = "text".'
+            if zoned
+            else ""
+        )
+        raise ConfigurationError(
+            f"Column {column} cannot be the cursor of stream {stream}: it is read as {data_type}, "
+            f"which SQLite does not keep in order.{advice} Otherwise choose another column or "
+            f"capture `snapshot`."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqliteCursorRows(SqliteRows):
+    """Implements `CursorTable`. Cursor values are SQLite's own: int, float or text."""
+
+    cursor: str
+    cursor_type: pa.DataType
+
+    def newest(self, like: object) -> object:
+        """The greatest placed value, in the spelling of `like`, or the most common one."""
+        if like is None:
+            timed = pa.types.is_timestamp(self.cursor_type)
+            like = self._common_spelling() if timed else ""
+        rows = self._records(f"WHERE {self._placed(like)} ORDER BY {self._column} DESC LIMIT 1")
+        return rows[0][0] if rows else None
+
+    def settled(self, newest: object) -> object:
+        """Never beyond now (UTC): times in the future are read again until they have passed."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        if pa.types.is_date(self.cursor_type):
+            return min(str(newest), now.date().isoformat())
+        if pa.types.is_timestamp(self.cursor_type):
+            return min(str(newest), now.isoformat(sep=str(newest)[10], timespec="microseconds"))
+        return newest
+
+    def window(self, high: object) -> object:
+        """Where the next read begins, inclusively, when this one has settled at `high`."""
+        lag = self.stream.cursor_lag
+        if isinstance(high, int):
+            return high - math.ceil(lag)
+        if isinstance(high, float):
+            return high - lag
+        if pa.types.is_date(self.cursor_type):
+            return _earlier(str(high), lag)[:10]
+        # From the full second on: `10:00:00` sorts before the equal `10:00:00.000`.
+        return _earlier(str(high), lag) if pa.types.is_timestamp(self.cursor_type) else high
+
+    def cursor_page(self, start: object, upto: object, after: Values | None) -> Page:
+        """Rows with start <= cursor <= upto (None: from the beginning), beyond (cursor, key)."""
+        conditions, parameters = [self._placed(upto), *self.whole_key()], []
+        if start is not None:
+            conditions.append(f"{self._column} >= ?")
+            parameters.append(start)
+        conditions.append(f"{self._column} <= ?")
+        parameters.append(upto)
+        ordered = [self._column, *self.key_order()]
+        beyond, values = row_beyond(ordered, after)
+        limit = self.stream.batch_rows
+        found = self.run(
+            f"FROM {self.source} WHERE {' AND '.join([*conditions, *beyond])} "
+            f"ORDER BY {', '.join(ordered)} LIMIT ?",
+            (*parameters, *values, limit),
+            limit,
+            extra=(self._value,),
+        )
+        last = None
+        if found.last is not None:
+            last = (found.extra[0][-1].as_py(), *found.last)
+        return self.as_page(found, last=last)
+
+    def unplaced_page(self, like: object, after: Values | None) -> Page:
+        """Rows that the cursor cannot place, in key order."""
+        beyond, values = row_beyond(self.key_order(), after)
+        conditions = [f"NOT ({self._placed(like)})", *self.whole_key(), *beyond]
+        limit = self.stream.batch_rows
+        return self.as_page(
+            self.run(
+                f"FROM {self.source} WHERE {' AND '.join(conditions)} "
+                f"ORDER BY {', '.join(self.key_order())} LIMIT ?",
+                (*values, limit),
+                limit,
+            )
+        )
+
+    @property
+    def _column(self) -> str:
+        reference = in_table(self.cursor)
+        return f"{reference} COLLATE BINARY" if self._is_text() else reference
+
+    @property
+    def _value(self) -> str:
+        """The column as one type: the driver wants no integers among floats."""
+        reference = in_table(self.cursor)
+        return f"CAST({reference} AS REAL)" if pa.types.is_floating(self.cursor_type) else reference
+
+    def _is_text(self) -> bool:
+        return not (pa.types.is_integer(self.cursor_type) or pa.types.is_floating(self.cursor_type))
+
+    def _placed(self, like: object) -> str:
+        """SQL, never NULL: the value is of the kind, and in the spelling, that is in order."""
+        column = in_table(self.cursor)
+        if like is None:
+            return "0"
+        if pa.types.is_integer(self.cursor_type):
+            return f"typeof({column}) = 'integer'"
+        if pa.types.is_floating(self.cursor_type):
+            return f"typeof({column}) IN ('integer', 'real')"
+        text = f"typeof({column}) = 'text'"
+        if pa.types.is_date(self.cursor_type):
+            return f"({text} AND length({column}) = 10)"
+        if pa.types.is_timestamp(self.cursor_type):
+            separator = quote_text(str(like)[10])
+            return (
+                f"({text} AND length({column}) >= {_SECONDS} "
+                f"AND substr({column}, 11, 1) = {separator})"
+            )
+        return text
+
+    def _common_spelling(self) -> object:
+        column = in_table(self.cursor)
+        rows = self._records(
+            f"WHERE typeof({column}) = 'text' AND length({column}) >= {_SECONDS} "
+            f"AND substr({column}, 11, 1) IN ('T', ' ') "
+            f"GROUP BY substr({column}, 11, 1) ORDER BY count(*) DESC LIMIT 1"
+        )
+        return rows[0][0] if rows else None
+
+    def _records(self, tail: str) -> list[tuple[object, ...]]:
+        return self.connection.records(f"SELECT {self._value} FROM {self.source} {tail}")
+
+
+def _earlier(text: str, seconds: float) -> str:
+    """The time so many seconds before, in the same spelling, in full seconds."""
+    separator = text[10:11] or " "
+    try:
+        moment = datetime.fromisoformat(text[:_SECONDS]) - timedelta(seconds=seconds)
+    except (ValueError, OverflowError):  # such as the 30th of February: begin with its year
+        return f"{text[:4]}-01-01{separator}00:00:00"
+    return moment.isoformat(sep=separator, timespec="seconds")

@@ -1,0 +1,170 @@
+"""What SQLite itself says of a table: its columns, keys and unique indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import RESERVED_PREFIX
+from rowtrail.connectors.sources.sqlite_connection import Connection
+from rowtrail.connectors.sources.sqlite_types import Affinity, affinity
+
+
+def quote(name: str) -> str:
+    """The name as an identifier. Columns are also qualified: SQLite takes a lone "no column" in
+    double quotes for text."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """A text literal, for DDL, where no value can be bound."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableColumn:
+    name: str
+    declared: str
+    not_null: bool
+    affinity: Affinity
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniqueIndex:
+    """A unique constraint of any origin; `columns` are (name, collation), None an expression."""
+
+    name: str
+    columns: tuple[tuple[str | None, str], ...]
+
+    @property
+    def is_plain(self) -> bool:
+        return all(name is not None for name, _ in self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTable:
+    name: str  # as the database spells it
+    kind: str  # table, view or virtual
+    columns: tuple[TableColumn, ...]
+    primary_key: tuple[str, ...]
+    unique: tuple[UniqueIndex, ...]
+
+    def column(self, name: str) -> TableColumn:
+        """By its name; SQLite's names are equal whatever their (ASCII) case."""
+        found = [column for column in self.columns if column.name == name] or [
+            column for column in self.columns if column.name.lower() == name.lower()
+        ]
+        if not found:
+            raise ConfigurationError(
+                f"Table {self.name} has no column {name}. It has "
+                f"{', '.join(column.name for column in self.columns)}: mend the stream's settings."
+            )
+        return found[0]
+
+    def resolved(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names as the database spells them."""
+        return tuple(self.column(name).name for name in names)
+
+    def is_unique(self, names: Sequence[str]) -> bool:
+        """Whether a constraint guarantees that no two rows are equal in these columns."""
+        return any(
+            index.is_plain and {name for name, _ in index.columns} <= set(names)
+            for index in self.unique
+        )
+
+
+def find_table(connection: Connection, name: str) -> SourceTable:
+    """Raises ConfigurationError when there is no such table, or it is one of Rowtrail's own."""
+    rows = connection.records(
+        "SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main' "
+        "AND lower(name) = lower(?) ORDER BY name <> ?",
+        (name, name),
+    )
+    if not rows:
+        raise ConfigurationError(
+            f"There is no table {name} in {connection.path}. It has "
+            f"{', '.join(table_names(connection)) or 'no tables'}: mend the stream's `table`."
+        )
+    found, kind, strict = (cast("str", rows[0][0]), cast("str", rows[0][1]), bool(rows[0][2]))
+    if found.lower().startswith(RESERVED_PREFIX):
+        raise ConfigurationError(
+            f"Table {found} belongs to Rowtrail, so it cannot be a stream. Name another table."
+        )
+    columns, primary_key = _columns(connection, found, strict=strict)
+    return SourceTable(
+        name=found,
+        kind="virtual" if kind in ("virtual", "shadow") else kind,
+        columns=columns,
+        primary_key=primary_key,
+        unique=_unique(connection, found, primary_key),
+    )
+
+
+def spelled(connection: Connection, name: str) -> str:
+    """The table's name as the database has it, or as given when it is not there any more."""
+    rows = connection.records(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)", (name,)
+    )
+    return cast("str", rows[0][0]) if rows else name
+
+
+def table_names(connection: Connection) -> list[str]:
+    """Tables and views that people made, in the order of their names."""
+    rows = connection.records(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'shadow' "
+        "AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+        "AND substr(lower(name), 1, ?) <> ? ORDER BY name",
+        (len(RESERVED_PREFIX), RESERVED_PREFIX),
+    )
+    return [cast("str", name) for (name,) in rows]
+
+
+def _columns(
+    connection: Connection, table: str, *, strict: bool
+) -> tuple[tuple[TableColumn, ...], tuple[str, ...]]:
+    # hidden = 1: arguments of a virtual table. 2 and 3 are generated columns, read like others.
+    rows = cast(
+        "list[tuple[str, str, int, int]]",
+        connection.records(
+            'SELECT name, type, "notnull", pk FROM pragma_table_xinfo(?) WHERE hidden <> 1 '
+            "ORDER BY cid",
+            (table,),
+        ),
+    )
+    columns = tuple(
+        TableColumn(
+            name=name,
+            declared=declared,
+            not_null=bool(not_null),
+            # ANY keeps values as they come in a STRICT table only.
+            affinity=Affinity.BLOB if strict and declared == "ANY" else affinity(declared),
+        )
+        for name, declared, not_null, _ in rows
+    )
+    keyed = sorted((position, name) for name, _, _, position in rows if position)
+    return columns, tuple(name for _, name in keyed)
+
+
+def _unique(
+    connection: Connection, table: str, primary_key: tuple[str, ...]
+) -> tuple[UniqueIndex, ...]:
+    rows = cast(
+        "list[tuple[str, str, str | None, str]]",
+        connection.records(
+            "SELECT i.name, i.origin, x.name, x.coll FROM pragma_index_list(?) AS i "
+            'JOIN pragma_index_xinfo(i.name) AS x WHERE i."unique" AND x.key '
+            "ORDER BY i.name, x.seqno",
+            (table,),
+        ),
+    )
+    parts: dict[str, list[tuple[str | None, str]]] = {}
+    for index, _, column, collation in rows:
+        parts.setdefault(index, []).append((column, collation))
+    found = [UniqueIndex(name=name, columns=tuple(columns)) for name, columns in parts.items()]
+    if primary_key and not any(origin == "pk" for _, origin, _, _ in rows):
+        # An INTEGER PRIMARY KEY is the rowid itself and has no index.
+        columns = tuple((name, "BINARY") for name in primary_key)
+        found.append(UniqueIndex(name="primary key", columns=columns))
+    return tuple(found)

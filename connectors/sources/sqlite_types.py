@@ -1,0 +1,119 @@
+"""SQLite's declared types and affinities, and the Arrow types that they stand for.
+
+Affinities: https://sqlite.org/datatype3.html, 3.1. A declared type in SQLite promises little: what
+a column really holds is checked row by row (see `sqlite_values`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+
+import pyarrow as pa
+
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.type_names import KNOWN, parse_type
+
+
+class Affinity(Enum):
+    """What SQLite turns a value into when it is stored, if nothing is lost by it."""
+
+    INTEGER = "integer"
+    TEXT = "text"
+    BLOB = "blob"  # also called none: values are stored as they come
+    REAL = "real"
+    NUMERIC = "numeric"
+
+    @property
+    def turns_text_into_numbers(self) -> bool:
+        """Number-like text is stored as a number, so that text and numbers never look alike."""
+        return self in (Affinity.INTEGER, Affinity.REAL, Affinity.NUMERIC)
+
+
+_TIMESTAMP = pa.timestamp("us")
+_TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
+_WORDS = {
+    pa.int64(): "INT INTEGER TINYINT SMALLINT MEDIUMINT BIGINT INT2 INT4 INT8|BIG INT",
+    pa.string(): "TEXT TINYTEXT MEDIUMTEXT LONGTEXT CHAR CHARACTER VARCHAR NCHAR NVARCHAR CLOB JSON"
+    "|VARYING CHARACTER|CHARACTER VARYING|NATIVE CHARACTER",
+    pa.float64(): "REAL FLOAT DOUBLE NUMERIC DECIMAL DEC NUMBER|DOUBLE PRECISION",
+    pa.binary(): "BLOB TINYBLOB MEDIUMBLOB LONGBLOB BINARY VARBINARY",
+    pa.bool_(): "BOOL BOOLEAN",
+    pa.date32(): "DATE",
+    pa.time64("us"): "TIME",
+    _TIMESTAMP: "DATETIME TIMESTAMP|TIMESTAMP WITHOUT TIME ZONE",
+    _TIMESTAMPTZ: "TIMESTAMPTZ|TIMESTAMP WITH TIME ZONE",
+}
+_DECIMALS = ("NUMERIC", "DECIMAL", "DEC", "NUMBER")
+_SHAPE = re.compile(r"(?P<name>[^()]*?)(?:\((?P<first>\d+)(?:,(?P<second>\d+))?\))?")
+
+
+def _by_word() -> dict[str, pa.DataType]:
+    found = {}
+    for data_type, words in _WORDS.items():
+        single, *phrases = words.split("|")
+        found.update(dict.fromkeys([*single.split(), *phrases], data_type))
+    return found
+
+
+_BY_WORD = _by_word()
+
+
+def affinity(declared: str) -> Affinity:
+    """The affinity of a column declared so, by SQLite's five rules, in their order."""
+    upper = declared.upper()
+    if "INT" in upper:
+        return Affinity.INTEGER
+    if any(word in upper for word in ("CHAR", "CLOB", "TEXT")):
+        return Affinity.TEXT
+    if "BLOB" in upper or not upper:
+        return Affinity.BLOB
+    if any(word in upper for word in ("REAL", "FLOA", "DOUB")):
+        return Affinity.REAL
+    return Affinity.NUMERIC
+
+
+def arrow_type(table: str, column: str, declared: str, types: Mapping[str, str]) -> pa.DataType:
+    """The Arrow type of a column, by the stream's `types` or else by what its declaration means.
+
+    An entry of `types` names the column or a declared type, in any case; the column wins. Raises
+    ConfigurationError where neither settles it.
+    """
+    chosen = _entry(types, column) or (_entry(types, declared) if declared else None)
+    if chosen is not None:
+        try:
+            return parse_type(chosen)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"The type of column {table}.{column} cannot be used: {error}. Mend the entry in "
+                f"`types` of its stream."
+            ) from error
+    known = _declared_type(declared)
+    if known is not None:
+        return known
+    what = f"is declared {declared}, which says too little" if declared else "has no declared type"
+    entry = f'types."{column}"' + (f' or types."{declared}"' if declared else "")
+    raise ConfigurationError(
+        f"Column {table}.{column} {what} of what it holds. Set {entry} of the stream to one of "
+        f"{', '.join(KNOWN)}, or leave the column out with `exclude`; `text` takes numbers and "
+        f"text alike where the column has been declared with a numeric type."
+    )
+
+
+def _entry(types: Mapping[str, str], name: str) -> str | None:
+    return next((value for key, value in types.items() if key.lower() == name.lower()), None)
+
+
+def _declared_type(declared: str) -> pa.DataType | None:
+    compact = re.sub(r"\s*([(),])\s*", r"\1", " ".join(declared.upper().split()))
+    unsigned = re.sub(r"^(UN)?SIGNED | (UN)?SIGNED$", "", compact)
+    shape = _SHAPE.fullmatch(unsigned)
+    if shape is None:
+        return None
+    known = _BY_WORD.get(shape["name"])
+    if shape["name"] in _DECIMALS and shape["first"]:
+        precision, scale = int(shape["first"]), int(shape["second"] or 0)
+        fits = 1 <= precision <= 38 and scale <= precision
+        return pa.decimal128(precision, scale) if fits else None
+    return known
