@@ -154,6 +154,7 @@ class NewFailure:
     extracted: bytes | None  # Arrow IPC stream of one row; None when images are not kept
     transformed: bytes | None  # likewise, where the load failed
     state: FailureState = FailureState.FAILED
+    since: datetime | None = None  # where it is known from a target's gaps; None: now
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,9 +183,36 @@ class Failure:
     attempts: int
     first_at: datetime
     last_at: datetime
-    run_id: str
-    batch_id: str
+    run_id: str  # of the last attempt, as is `batch_id`
+    batch_id: str | None  # None: restored from a target's gaps
     has_image: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureGroup:
+    """Failures of one cause in one stream. Stage, class and message are those of the newest."""
+
+    stream: str
+    fingerprint: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    stage: Stage
+    error_class: str
+    message: str
+    examples: tuple[RecordId, ...]  # a few, the oldest first
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseRecord:
+    """Who runs the pipeline, or ran it last."""
+
+    generation: int
+    holder: str
+    since: datetime
+    expires_at: datetime
+    released: bool
+    live: bool  # neither released nor expired, and its process has not ended as far as one can see
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 
 from rowtrail.checkpoints.errors import LedgerError
+from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
     DecisionState,
@@ -30,7 +31,12 @@ from rowtrail.pipelines.lane import (
     skip_reason,
     stream_of,
 )
-from rowtrail.pipelines.opening import OpenPipeline, open_pipeline, recover_streams
+from rowtrail.pipelines.opening import (
+    LedgerOpener,
+    OpenPipeline,
+    open_pipeline,
+    recover_streams,
+)
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import carry_out
 from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
@@ -55,6 +61,7 @@ def run_pipeline(
     *,
     reporter: Reporter | None = None,
     faults: Faults = no_faults,
+    ledger_opener: LedgerOpener = open_ledger,
 ) -> RunResult:
     """Runs a pipeline once, up to what its source has committed now.
 
@@ -63,7 +70,7 @@ def run_pipeline(
     """
     options = options or RunOptions()
     started = perf_counter()
-    with open_pipeline(definition, reporter or Silent(), faults) as opened:
+    with open_pipeline(definition, reporter or Silent(), faults, ledger_opener) as opened:
         chosen = tuple(stream_of(opened, name) for name in options.streams) or definition.streams
         resnapshot = tuple(stream_of(opened, name) for name in options.resnapshot)
         recovered = recover_streams(opened)
@@ -129,7 +136,7 @@ def _run_stream(
         ready = make_ready(opened, stream, run_id, _breakers(opened.definition.breakers, options))
         position = ready.state.position
         for changes in _batches(opened, ready):
-            opened.ledger.leases.renew(opened.generation)
+            opened.lease.check()
             batch = commit_batch(ready.lane, changes, position_before=position)
             position = changes.position
             result = result.plus(batch)

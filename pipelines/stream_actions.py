@@ -9,7 +9,7 @@ from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.definition import PipelineDefinition
-from rowtrail.pipelines.opening import holder
+from rowtrail.pipelines.lease import holder
 
 
 @contextmanager

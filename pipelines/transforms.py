@@ -191,7 +191,7 @@ def call(step: Transform, rows: pa.RecordBatch, output: TableSchema) -> Transfor
     except RowtrailError:
         raise
     except Exception as error:
-        raise RecordError(f"{type(error).__name__}: {error}") from error
+        raise RecordError(_words(error)) from error
     if not isinstance(result, pd.DataFrame):
         raise ConfigurationError(
             f"Transform {step.name} returned {type(result).__name__} instead of a DataFrame. "
@@ -215,6 +215,13 @@ def call(step: Transform, rows: pa.RecordBatch, output: TableSchema) -> Transfor
                 column=name,
             )
     return Transformed(kept=indices, columns=columns)
+
+
+def _words(error: Exception) -> str:
+    """What an exception says; Python's own say too little without their name."""
+    text = str(error)
+    named = type(error).__module__ == "builtins" or not text
+    return f"{type(error).__name__}: {text}" if named else text
 
 
 def _check_columns(step: Transform, result: pd.DataFrame, output: TableSchema) -> None:

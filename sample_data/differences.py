@@ -64,16 +64,15 @@ def live_rows(target: duckdb.DuckDBPyConnection, table: str) -> list[NamedRow]:
     A table that is not there has no rows.
     """
     try:
-        cursor = target.execute(f'SELECT * FROM "{table}"')
+        columns = target.execute(f'DESCRIBE "{table}"').fetchall()
     except duckdb.CatalogException:
         return []
-    names = [column[0] for column in cursor.description or ()]
-    rows = (dict(zip(names, values, strict=True)) for values in cursor.fetchall())
-    return [
-        {name: value for name, value in row.items() if not name.startswith(_OWN)}
-        for row in rows
-        if row.get(_DELETED) is None
-    ]
+    own = {column for column, *_ in columns if column.startswith(_OWN)}
+    names = [column for column, *_ in columns if column not in own]
+    chosen = ", ".join(f'"{name}"' for name in names)
+    live = f"{_DELETED} IS NULL" if _DELETED in own else "true"
+    rows = target.execute(f'SELECT {chosen} FROM "{table}" WHERE {live}').fetchall()
+    return [dict(zip(names, values, strict=True)) for values in rows]
 
 
 def find_differences(

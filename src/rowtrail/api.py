@@ -86,7 +86,7 @@ def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        known = ", ".join(kind)
+        known = ", ".join(word.value for word in kind)
         raise ConfigurationError(
             f"Stream {stream}: {setting} = {value!r} is not one of {known}."
         ) from None

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 
-from realdata.mutate import Table, keyed_tables
 from rowtrail.sample_data.differences import Comparison, NamedRow, compare_tables
+from tests.realdata.mutate import Table, keyed_tables
 
 # Declared type -> what the target's driver gives for a value that is not NULL.
 READERS: Mapping[str, Callable[[Any], object]] = {

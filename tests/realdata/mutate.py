@@ -1,6 +1,6 @@
 """Makes PROJ's database fit to be changed, and changes it by a seeded random script.
 
-`python -m realdata.mutate FILE [SEED]` in tests/ does both and says what it did. PROJ's database
+`python -m tests.realdata.mutate FILE [SEED]` does both and says what it did. PROJ's database
 (`proj.db`, shipped by the package pyproj) has tables with composite keys of mixed types, tables
 with and without rowids, views, and triggers of its own that forbid most changes.
 """

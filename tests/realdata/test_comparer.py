@@ -11,8 +11,8 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from realdata.compare import compare, expected_rows
-from realdata.mutate import keyed_tables, mutate, prepare
+from tests.realdata.compare import compare, expected_rows
+from tests.realdata.mutate import keyed_tables, mutate, prepare
 
 ARROW = {
     "TEXT": pa.string(),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from realdata.compare import compare
-from realdata.mutate import CURSOR, keyed_tables, mutate, prepare
 from rowtrail import Pipeline, Stream
+from tests.realdata.compare import compare
+from tests.realdata.mutate import CURSOR, keyed_tables, mutate, prepare
 
 TYPES = {"INTEGER_OR_TEXT": "text"}  # a column of both kinds is text at the target
 

@@ -7,7 +7,7 @@ import pytest
 
 from rowtrail.sample_data.day_two import apply_day_two
 from rowtrail.sample_data.generate import SMALLEST, create_shop
-from sample_shop.naive import naive_copy
+from tests.sample_shop.naive import naive_copy
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 from rowtrail.sample_data.compare import compare
 from rowtrail.sample_data.day_two import POISONS, mend_all
 from rowtrail.sample_data.differences import same
-from sample_shop.naive import TABLES, dump, naive_copy
+from tests.sample_shop.naive import TABLES, dump, naive_copy
 
 COLUMNS = {
     "customers": ("email", "name", "marketing", "loyalty_points", "created_at"),

@@ -15,7 +15,7 @@ from rowtrail.sample_data import day_two
 from rowtrail.sample_data.day_two import POISONS, apply_day_two, mend, mend_all
 from rowtrail.sample_data.generate import SMALLEST, create_shop
 from rowtrail.sample_data.transforms import UnknownCurrencyError, add_total_eur
-from sample_shop.naive import TABLES, dump, frame
+from tests.sample_shop.naive import TABLES, dump, frame
 
 
 def test_the_second_day_changes_what_it_says(tmp_path: Path, shop: Path) -> None:

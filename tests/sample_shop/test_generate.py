@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rowtrail.sample_data.generate import SMALLEST, create_shop
-from sample_shop.naive import dump
+from tests.sample_shop.naive import dump
 
 
 def test_a_shop_has_about_fifty_thousand_rows_in_a_private_file(tmp_path: Path) -> None:

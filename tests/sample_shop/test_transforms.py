@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from rowtrail.sample_data.transforms import add_total_eur, drop_test_orders
-from sample_shop.naive import frame
+from tests.sample_shop.naive import frame
 
 
 def test_totals_in_euros_are_exact_decimals(shop: Path) -> None:

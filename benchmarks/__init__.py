@@ -1,0 +1,1 @@
+"""What Rowtrail costs, measured: `python -m benchmarks`. Figures, never pass or fail."""

@@ -1,0 +1,139 @@
+"""A first sync with the ledger on, with it off, and the bare copy that both rest on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from benchmarks.child import import_all, measure
+from benchmarks.report import Limit, Report, ratios, spread
+from benchmarks.settings import Settings
+
+ROWS = 1_000_000
+MOST = 1.05
+"""The ledger may cost 5% more wall time."""
+
+_VARIANTS = {
+    "ledger on": "benchmarks.sync:with_ledger",
+    "ledger off": "benchmarks.sync:without_ledger",
+    "bare copy": "benchmarks.sync:bare_copy",
+}
+
+
+def main(settings: Settings) -> Report:
+    """Rounds of all three variants in turn, each a process of its own with a fresh target."""
+    rows = settings.rows(ROWS)
+    source = settings.folder / "sync.db"
+    measure("benchmarks.sync:prepare", source=str(source), rows=rows)
+    rounds = [
+        {name: _once(settings, source, rows, function) for name, function in _VARIANTS.items()}
+        for _ in range(settings.rounds)
+    ]
+    return _report(rows, rounds)
+
+
+def _once(settings: Settings, source: Path, rows: int, function: str) -> dict[str, Any]:
+    folder = settings.folder / "sync"
+    folder.mkdir()
+    try:
+        return measure(function, source=str(source), folder=str(folder), rows=rows)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _report(rows: int, rounds: list[dict[str, dict[str, Any]]]) -> Report:
+    seconds = {name: [one[name]["seconds"] for one in rounds] for name in _VARIANTS}
+    ledger = [one["ledger on"]["ledger_seconds"] for one in rounds]
+    on, off, bare = (seconds[name] for name in _VARIANTS)
+    cost = ratios(on, off)
+    return Report(
+        title=f"First sync of {rows:,} orders of 9 columns, SQLite to DuckDB (seconds of work)",
+        columns=("", "median", "min-max", "rows/s"),
+        rows=[
+            *(
+                (name, *spread(figures), f"{rows / median(figures):,.0f}")
+                for name, figures in seconds.items()
+            ),
+            ("of it in the ledger's manifests", *spread(ledger, 3), ""),
+            ("ledger on / off", *spread(cost, 3), ""),
+            ("ledger on / bare copy", *spread(ratios(on, bare)), ""),
+        ],
+        limits=[Limit(what="ledger on / off, wall time", figure=median(cost), most=MOST)],
+        notes=["The bare copy casts and inserts the same rows, and tracks nothing."],
+        raw={"rows": rows, "rounds": rounds},
+    )
+
+
+def prepare(source: str, rows: int) -> None:
+    """Makes the source, its change log and its triggers."""
+    from benchmarks.orders import make_source, pipeline
+    from rowtrail.pipelines.capture import capture_plan, execute_at_source
+
+    make_source(Path(source), rows)
+    definition = pipeline(Path(source), Path(source).parent)
+    execute_at_source(definition, capture_plan(definition, definition.streams))
+
+
+def with_ledger(source: str, folder: str, rows: int) -> dict[str, Any]:
+    """Seconds of a first sync as users run it."""
+    from rowtrail.checkpoints.ledger import open_ledger
+
+    return _sync(source, folder, rows, open_ledger)
+
+
+def without_ledger(source: str, folder: str, rows: int) -> dict[str, Any]:
+    """Seconds of the same sync with a ledger that keeps nothing."""
+    from benchmarks.no_ledger import open_no_ledger
+
+    return _sync(source, folder, rows, open_no_ledger)
+
+
+def _sync(source: str, folder: str, rows: int, ledger_opener: Any) -> dict[str, Any]:
+    from benchmarks.orders import pipeline
+    from rowtrail.pipelines.run import run_pipeline
+
+    import_all()
+    definition = pipeline(Path(source), Path(folder))
+    started = perf_counter()
+    result = run_pipeline(definition, ledger_opener=ledger_opener)
+    seconds = perf_counter() - started
+    stream = result.streams["orders"]
+    if not stream.complete or stream.counts.loaded != rows:
+        raise RuntimeError(f"the sync did not load {rows:,} rows: {stream}")
+    return {
+        "seconds": seconds,
+        "ledger_seconds": stream.seconds["ledger"],
+        "stages": dict(stream.seconds),
+    }
+
+
+def bare_copy(source: str, folder: str, rows: int) -> dict[str, Any]:
+    """Seconds that the drivers need to bring the rows over, in the target's types."""
+    import_all()
+    import adbc_driver_sqlite.dbapi as sqlite
+    import duckdb
+
+    started = perf_counter()
+    with (
+        sqlite.connect(source) as connection,
+        connection.cursor() as cursor,
+        duckdb.connect(f"{folder}/target.duckdb") as target,
+    ):
+        target.execute(
+            "CREATE TABLE orders (id BIGINT, customer_id BIGINT, quantity BIGINT, "
+            "total DECIMAL(10, 2), weight DOUBLE, status VARCHAR, note VARCHAR, "
+            "ordered_on DATE, updated_at TIMESTAMP)"
+        )
+        cursor.execute("SELECT * FROM orders")
+        orders = cursor.fetch_record_batch()
+        target.register("read", orders)
+        target.execute("INSERT INTO orders SELECT * FROM read")
+    seconds = perf_counter() - started
+    with duckdb.connect(f"{folder}/target.duckdb") as target:
+        found = target.execute("SELECT count(*) FROM orders").fetchone()
+    if found != (rows,):
+        raise RuntimeError(f"the bare copy brought {found} rows, not {rows:,}")
+    return {"seconds": seconds}

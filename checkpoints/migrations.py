@@ -1,0 +1,92 @@
+"""The version of the ledger's schema, and the way from older versions to it.
+
+A new ledger is made as `tables.py` says. A change of the tables raises `CURRENT` and adds a
+migration to that number; a test compares the two ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+from sqlalchemy import Connection, inspect, select
+
+from rowtrail.checkpoints import tables
+from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerError, LedgerVersionError
+from rowtrail.checkpoints.store import Store
+
+CURRENT = 1
+
+Migration = Callable[[Connection], None]
+MIGRATIONS: Mapping[int, Migration] = {}
+"""Version -> what brings the version before it there. Runs in the transaction of all of them."""
+
+
+def is_empty(connection: Connection) -> bool:
+    """Whether the database holds no tables at all: a ledger that is not made yet."""
+    return not inspect(connection).get_table_names()
+
+
+def schema_version(connection: Connection, location: str) -> int:
+    """The version of the ledger. Raises LedgerCorruptError when this is no ledger."""
+    if not inspect(connection).has_table(tables.ledger.name):
+        raise LedgerCorruptError(
+            f"{location} is a database but no ledger of Rowtrail: nothing was changed in it. "
+            "Give the ledger another path."
+        )
+    versions = select(tables.schema_versions.c.version)
+    return max(connection.scalars(versions), default=0)
+
+
+def is_current(connection: Connection, store: Store) -> bool:
+    """Whether nothing is to be done. Raises what `schema_version` and `migrate` raise."""
+    version = schema_version(connection, store.location)
+    _refuse_newer(version, CURRENT, store.location)
+    return version == CURRENT
+
+
+def _refuse_newer(version: int, current: int, location: str) -> None:
+    if version > current:
+        raise LedgerVersionError(
+            f"The ledger {location} has version {version}, and this Rowtrail knows versions up "
+            f"to {current}. Upgrade Rowtrail (pip install --upgrade rowtrail); nothing was changed."
+        )
+
+
+def create(connection: Connection, store: Store, pipeline: str) -> None:
+    """Makes the tables of a new ledger."""
+    tables.metadata.create_all(connection, checkfirst=False)
+    now = store.now()
+    connection.execute(
+        tables.ledger.insert().values(
+            id=str(uuid4()), pipeline=pipeline, created_at=now, last_decision=0
+        )
+    )
+    connection.execute(tables.schema_versions.insert().values(version=CURRENT, applied_at=now))
+
+
+def migrate(
+    connection: Connection,
+    store: Store,
+    current: int = CURRENT,
+    migrations: Mapping[int, Migration] = MIGRATIONS,
+) -> None:
+    """Brings a ledger to the current version. Raises LedgerVersionError for a newer one."""
+    version = schema_version(connection, store.location)
+    _refuse_newer(version, current, store.location)
+    for number in range(version + 1, current + 1):
+        migrations[number](connection)
+        connection.execute(
+            tables.schema_versions.insert().values(version=number, applied_at=store.now())
+        )
+
+
+def identity(connection: Connection, location: str, pipeline: str) -> str:
+    """The ledger's id. Raises LedgerError when the ledger belongs to another pipeline."""
+    row = connection.execute(select(tables.ledger.c.id, tables.ledger.c.pipeline)).one()
+    if row.pipeline != pipeline:
+        raise LedgerError(
+            f"The ledger {location} belongs to the pipeline {row.pipeline}, not to {pipeline}. "
+            "Give each pipeline a ledger of its own, or take the old name."
+        )
+    return str(row.id)

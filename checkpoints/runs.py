@@ -1,0 +1,89 @@
+"""Runs: one execution of a pipeline each."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, select
+
+from rowtrail.checkpoints.errors import TransitionError, UnknownError
+from rowtrail.checkpoints.states import RUN_TRANSITIONS, RunRecord, RunState
+from rowtrail.checkpoints.store import Store
+from rowtrail.checkpoints.tables import runs
+
+
+class Runs:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def start(self) -> str:
+        """Begins a run and returns its id."""
+        run_id = str(uuid4())
+        with self._store.write() as connection:
+            connection.execute(
+                runs.insert().values(
+                    id=run_id, state=RunState.RUNNING, started_at=self._store.now()
+                )
+            )
+        return run_id
+
+    def finish(self, run_id: str, state: RunState, message: str | None = None) -> None:
+        """Ends a run. Raises UnknownError, or TransitionError when it has ended already."""
+        with self._store.write() as connection:
+            current = _get(connection, run_id).state
+            if state not in RUN_TRANSITIONS.get(current, ()):
+                raise TransitionError(
+                    f"Run {run_id} is {current} and cannot become {state}. "
+                    "A run ends once; start another one."
+                )
+            connection.execute(
+                runs.update()
+                .where(runs.c.id == run_id)
+                .values(state=state, ended_at=self._store.now(), message=message)
+            )
+
+    def get(self, run_id: str) -> RunRecord:
+        """Raises UnknownError."""
+        with self._store.read() as connection:
+            return _get(connection, run_id)
+
+    def recent(self, limit: int = 10) -> list[RunRecord]:
+        """The last runs, the newest first."""
+        with self._store.read() as connection:
+            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
+            return [_record(row) for row in connection.execute(query)]
+
+    def abandon_running(self) -> list[str]:
+        """Ends the runs whose processes died. Only the holder of the lease may call it."""
+        with self._store.write() as connection:
+            left = runs.c.state == RunState.RUNNING
+            query = select(runs.c.id).where(left).order_by(runs.c.number)
+            found = list(connection.scalars(query))
+            connection.execute(
+                runs.update()
+                .where(left)
+                .values(
+                    state=RunState.ABANDONED,
+                    ended_at=self._store.now(),
+                    message="its process ended without finishing it",
+                )
+            )
+        return found
+
+
+def _get(connection: Connection, run_id: str) -> RunRecord:
+    row = connection.execute(select(runs).where(runs.c.id == run_id)).one_or_none()
+    if row is None:
+        raise UnknownError(f"The ledger knows no run {run_id}. See `rowtrail status` for the last.")
+    return _record(row)
+
+
+def _record(row: Row[Any]) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        state=RunState(row.state),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        message=row.message,
+    )

@@ -1,0 +1,98 @@
+"""Ledgers in SQLite files: how they are opened, and backed up while in use."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+
+from rowtrail.checkpoints.errors import LedgerAccessError, LedgerError
+from rowtrail.checkpoints.store import ledger_error
+
+BUSY_SECONDS = 30.0
+
+
+def sqlite_engine(path: Path) -> Engine:
+    """An engine for the file, which is made, empty, when it is missing (mode 600, folder 700)."""
+    _make_file(path)
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its -wal and -shm files the mode of the file itself.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise LedgerAccessError(
+            f"The ledger {path} cannot be opened: {error.strerror}. "
+            "Check the path and the rights of its folder."
+        ) from error
+
+
+def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says, nowhere else
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("rowtrail_writes", False)
+    # A deferred transaction that turns to writing may fail at once on a lock: never start so.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Readers and the writer do not wait for each other from now on; the file remembers it."""
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode = WAL").fetchone()
+    finally:
+        raw.close()
+
+
+def back_up(engine: Engine, path: Path) -> None:
+    """Copies one state of the file to `path` (mode 600) while others read and write.
+
+    The copy appears under its name when it is whole. Raises LedgerError when `path` exists.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    if path.exists():
+        raise LedgerError(
+            f"The back-up {path} exists already and is not overwritten. Choose another name."
+        )
+    try:
+        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        _copy(engine, partial)
+        os.link(partial, path)  # unlike a rename, this fails when the name was taken meanwhile
+    except OSError as error:
+        raise LedgerAccessError(
+            f"The back-up {path} cannot be written: {error.strerror}. "
+            "Check the rights of its folder and the room on its disk."
+        ) from error
+    except sqlite3.Error as error:
+        raise ledger_error(str(path), error) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy(engine: Engine, path: Path) -> None:
+    raw = engine.raw_connection()
+    target = sqlite3.connect(path)
+    try:
+        source = raw.driver_connection
+        assert isinstance(source, sqlite3.Connection)
+        source.backup(target)  # all pages in one step: a writer in between would start it anew
+    finally:
+        target.close()
+        raw.close()

@@ -1,0 +1,213 @@
+"""Streams: how far each has been read, and in what state it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, delete, select
+
+from rowtrail.checkpoints import pages, tables
+from rowtrail.checkpoints.errors import LedgerError, UnknownError
+from rowtrail.checkpoints.states import StreamRecord, StreamState
+from rowtrail.checkpoints.store import Store
+from rowtrail.checkpoints.tables import streams
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Streams:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, name: str) -> StreamRecord | None:
+        with self._store.read() as connection:
+            row = find(connection, name)
+        return None if row is None else _record(row)
+
+    def all(self) -> list[StreamRecord]:
+        """All streams by name."""
+        with self._store.read() as connection:
+            return [_record(row) for row in connection.execute(select(streams).order_by("name"))]
+
+    def begin_epoch(self, name: str, capture: str, at_least: int = 0) -> StreamRecord:
+        """Makes the stream, or raises its epoch by one, and in both cases to `at_least`.
+
+        The position is None afterwards, the state active, and pages of earlier reads are gone.
+        """
+        with self._store.write() as connection:
+            row = find(connection, name)
+            if row is None:
+                _insert(connection, self._store, name, capture, max(1, at_least))
+            else:
+                pages.drop(connection, row.id)
+                self._update(
+                    connection,
+                    row.id,
+                    capture=capture,
+                    epoch=max(row.epoch + 1, at_least),
+                    position=None,
+                    watermark=None,
+                    state=StreamState.ACTIVE,
+                    state_reason=None,
+                )
+            return _record(require(connection, name))
+
+    def next_read(self, name: str, at_least: int = 0) -> int:
+        """Issues the number of the next read: above all issued before and above `at_least`."""
+        with self._store.write() as connection:
+            row = require(connection, name)
+            number = max(row.read_number, at_least) + 1
+            self._update(connection, row.id, read_number=number)
+        return int(number)
+
+    def set_state(self, name: str, state: StreamState, reason: str | None = None) -> None:
+        """Raises UnknownError."""
+        with self._store.write() as connection:
+            row = require(connection, name)
+            self._update(connection, row.id, state=state, state_reason=reason)
+
+    def adopt(
+        self,
+        name: str,
+        *,
+        capture: str,
+        epoch: int,
+        position: str | None,
+        read_number: int,
+        sequence: int,
+        batch_id: str | None,
+    ) -> StreamRecord:
+        """Takes over what a target's receipt says; the stream is made if it is missing.
+
+        It means that history of this ledger was lost, decisions among it. The target may hold rows
+        whose revision is the number of a lost decision, so from now on decisions are numbered
+        from the time in seconds: above any number that was issued one by one.
+        """
+        now = self._store.now()
+        with self._store.write() as connection:
+            row = find(connection, name)
+            stream_id = (
+                _insert(connection, self._store, name, capture, epoch) if row is None else row.id
+            )
+            pages.drop(connection, stream_id)
+            self._update(
+                connection,
+                stream_id,
+                capture=capture,
+                epoch=epoch,
+                position=position,
+                read_number=max(read_number, 0 if row is None else row.read_number),
+                sequence=sequence,
+                last_batch_id=batch_id,
+            )
+            seconds = int(now.timestamp())
+            issued = tables.ledger.c.last_decision
+            connection.execute(
+                tables.ledger.update().where(issued < seconds).values(last_decision=seconds)
+            )
+            return _record(require(connection, name))
+
+    def pages(self, name: str) -> Iterator[pa.RecordBatch]:
+        """The pages of the last complete read, in the order in which they were given."""
+        with self._store.read() as connection:
+            stream_id = require(connection, name).id
+        return pages.complete(self._store, stream_id)
+
+    def discard_unfinished_pages(self, name: str) -> None:
+        """Drops the pages of a read that did not end and is begun again from its start."""
+        with self._store.write() as connection:
+            pages.drop(connection, require(connection, name).id, only_unfinished=True)
+
+    def rename(self, old: str, new: str) -> None:
+        """Everything known of `old` is known of `new` afterwards. Raises LedgerError."""
+        with self._store.write() as connection:
+            row = require(connection, old)
+            if find(connection, new) is not None:
+                raise LedgerError(
+                    f"The stream {old} cannot be renamed to {new}: there is a stream of that name. "
+                    "Drop that one first, or choose another name."
+                )
+            self._update(connection, row.id, name=new)
+
+    def drop(self, name: str) -> None:
+        """Forgets the stream and everything known of its records. Raises UnknownError."""
+        with self._store.write() as connection:
+            _delete_all(connection, require(connection, name).id)
+
+    def _update(self, connection: Connection, stream_id: int, **values: Any) -> None:
+        connection.execute(
+            streams.update()
+            .where(streams.c.id == stream_id)
+            .values(updated_at=self._store.now(), **values)
+        )
+
+
+def find(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(select(streams).where(streams.c.name == name)).one_or_none()
+
+
+def require(connection: Connection, name: str) -> Row[Any]:
+    """The row of a stream. Raises UnknownError."""
+    row = find(connection, name)
+    if row is None:
+        known = ", ".join(connection.scalars(select(streams.c.name).order_by("name"))) or "none"
+        raise UnknownError(
+            f"The ledger knows no stream {name}; it knows: {known}. "
+            "A stream is known from its first run on: check the name, or run the pipeline."
+        )
+    return row
+
+
+def _insert(connection: Connection, store: Store, name: str, capture: str, epoch: int) -> int:
+    result = connection.execute(
+        streams.insert().values(
+            name=name,
+            capture=capture,
+            epoch=epoch,
+            read_number=0,
+            sequence=0,
+            state=StreamState.ACTIVE,
+            updated_at=store.now(),
+        )
+    )
+    (stream_id,) = result.inserted_primary_key or (None,)
+    assert stream_id is not None
+    return int(stream_id)
+
+
+def _delete_all(connection: Connection, stream_id: int) -> None:
+    """Children before parents, as the foreign keys ask."""
+    batches = select(tables.batches.c.id).where(tables.batches.c.stream_id == stream_id)
+    failures = select(tables.failures.c.id).where(tables.failures.c.stream_id == stream_id)
+    for table in (tables.outcome_segments, tables.prepared_failures, tables.prepared_ends):
+        connection.execute(delete(table).where(table.c.batch.in_(batches)))
+    attempts = tables.attempts
+    connection.execute(delete(attempts).where(attempts.c.failure_id.in_(failures)))
+    for table in (
+        tables.outcomes,
+        tables.pages,
+        tables.failures,
+        tables.decision_records,
+        tables.decisions,
+        tables.batches,
+    ):
+        connection.execute(delete(table).where(table.c.stream_id == stream_id))
+    connection.execute(delete(streams).where(streams.c.id == stream_id))
+
+
+def _record(row: Row[Any]) -> StreamRecord:
+    return StreamRecord(
+        name=row.name,
+        capture=row.capture,
+        epoch=row.epoch,
+        position=row.position,
+        read_number=row.read_number,
+        sequence=row.sequence,
+        last_batch_id=row.last_batch_id,
+        state=StreamState(row.state),
+        state_reason=row.state_reason,
+        watermark=row.watermark,
+        updated_at=row.updated_at,
+    )
