@@ -6,6 +6,10 @@ from rowtrail.connectors.errors import StopError
 from rowtrail.pipelines.definition import Breakers
 
 
+HANDFUL = 10
+"""A target of fewer rows may lose them all without anybody being asked."""
+
+
 class BreakerError(StopError):
     """Too much to be chance: a person should look before the stream goes on."""
 
@@ -50,7 +54,7 @@ class BreakerCount:
         limits = self.limits
         if not self._live_rows or self._deleted <= self._live_rows * limits.deleted_share:
             return
-        if self._deleted >= self._live_rows:
+        if self._deleted >= self._live_rows >= HANDFUL:
             much = f"every row of the {self._live_rows:,} at the target: is the source empty?"
         elif self._live_rows >= limits.sample:
             much = f"{self._deleted:,} of the {self._live_rows:,} rows at the target."

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rowtrail.connectors.base import Capture, Deletes, StreamSpec
+from rowtrail.connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
@@ -73,8 +74,11 @@ class PipelineDefinition:
     install_capture: bool = False  # a run may make change logs and triggers at the source itself
 
     def stream(self, name: str) -> StreamDefinition:
-        """The stream of that name; raises KeyError."""
+        """The stream of that name; raises ConfigurationError, which lists the known ones."""
         for stream in self.streams:
             if stream.name == name:
                 return stream
-        raise KeyError(name)
+        names = ", ".join(stream.name for stream in self.streams)
+        raise ConfigurationError(
+            f"Pipeline {self.name} has no stream {name}. Its streams are {names}."
+        )

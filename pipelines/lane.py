@@ -8,7 +8,6 @@ from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, Target
-from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
@@ -113,17 +112,6 @@ def install_capture(opened: OpenPipeline, streams: tuple[StreamDefinition, ...])
         opened.reporter.note(f"at the source: {statement}")
     if plan:
         opened.source.execute(plan)
-
-
-def stream_of(opened: OpenPipeline, name: str) -> StreamDefinition:
-    """The definition of a stream; raises ConfigurationError that lists the known ones."""
-    try:
-        return opened.definition.stream(name)
-    except KeyError:
-        names = ", ".join(stream.name for stream in opened.definition.streams)
-        raise ConfigurationError(
-            f"Pipeline {opened.definition.name} has no stream {name}. Its streams are {names}."
-        ) from None
 
 
 def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.connectors.base import Destination, Fence, Source
+from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.commit import Faults
 from rowtrail.pipelines.definition import PipelineDefinition
@@ -64,6 +65,21 @@ def open_pipeline(
             reporter=reporter,
             faults=faults,
         )
+
+
+def existing_ledger(definition: PipelineDefinition) -> Ledger:
+    """The ledger of a pipeline that has been run; to be closed by the caller.
+
+    Raises ConfigurationError when there is none: whoever only asks must not make an empty one,
+    which would stand in the way of a lost one that is put back or rebuilt.
+    """
+    if not definition.ledger.exists():
+        raise ConfigurationError(
+            f"Pipeline {definition.name} has no ledger at {definition.ledger}. The first `rowtrail "
+            f"run` makes it. If there was one, put it back, or make it anew from the target with "
+            f"`rowtrail ledger rebuild`."
+        )
+    return open_ledger(definition.ledger, definition.name)
 
 
 def recover_streams(opened: OpenPipeline) -> list[str]:

@@ -23,7 +23,7 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.images import from_image
 from rowtrail.pipelines.isolation import Budget
-from rowtrail.pipelines.lane import ReadyStream, make_ready, stream_of
+from rowtrail.pipelines.lane import ReadyStream, make_ready
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
@@ -59,7 +59,7 @@ def carry_out(
     its code has changed since; `from_stage` says otherwise. A replay fetches the row as it is now.
     With `dry_run` the stages run and the load is tried and rolled back; nothing is written.
     """
-    stream = stream_of(opened, decision.stream)
+    stream = opened.definition.stream(decision.stream)
     ready = make_ready(opened, stream, run_id, opened.definition.breakers)
     act = preview_batch if dry_run else commit_batch
     results: list[BatchResult] = []

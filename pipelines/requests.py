@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rowtrail.checkpoints.errors import LeaseHeldError
-from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
@@ -21,9 +20,13 @@ from rowtrail.checkpoints.states import (
 from rowtrail.connectors.errors import RowtrailError
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
-from rowtrail.pipelines.opening import open_pipeline, recover_streams
+from rowtrail.pipelines.opening import existing_ledger, open_pipeline, recover_streams
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out
+
+
+FROM_STAGES = (Stage.EXTRACT, Stage.TRANSFORM)
+"""Where a person may let a record go on, beside the stage that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ def submit(
         definition.stream(request.stream)
     if dry_run:
         return _preview(definition, requests, reporter or Silent())
-    ledger = open_ledger(definition.ledger, definition.name)
+    ledger = existing_ledger(definition)
     try:
         decisions = [
             ledger.decisions.request(
@@ -168,7 +171,7 @@ def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> 
 
 def failed_streams(definition: PipelineDefinition) -> list[str]:
     """The streams that hold failed records, in the order of the pipeline."""
-    ledger = open_ledger(definition.ledger, definition.name)
+    ledger = existing_ledger(definition)
     try:
         return [
             stream.name

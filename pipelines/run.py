@@ -29,7 +29,6 @@ from rowtrail.pipelines.lane import (
     install_capture,
     make_ready,
     skip_reason,
-    stream_of,
 )
 from rowtrail.pipelines.opening import (
     LedgerOpener,
@@ -71,8 +70,8 @@ def run_pipeline(
     options = options or RunOptions()
     started = perf_counter()
     with open_pipeline(definition, reporter or Silent(), faults, ledger_opener) as opened:
-        chosen = tuple(stream_of(opened, name) for name in options.streams) or definition.streams
-        resnapshot = tuple(stream_of(opened, name) for name in options.resnapshot)
+        chosen = tuple(map(definition.stream, options.streams)) or definition.streams
+        resnapshot = tuple(map(definition.stream, options.resnapshot))
         recovered = recover_streams(opened)
         for note in recovered:
             opened.reporter.note(note)

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rowtrail.checkpoints.ledger import Ledger, open_ledger
+from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import holder
+from rowtrail.pipelines.opening import existing_ledger
 
 
 @contextmanager
 def _leased(definition: PipelineDefinition) -> Iterator[Ledger]:
     """The ledger while no run is under way; raises LeaseHeldError."""
-    ledger = open_ledger(definition.ledger, definition.name)
+    ledger = existing_ledger(definition)
     try:
         generation = ledger.leases.acquire(holder())
         try:

@@ -103,12 +103,12 @@ def test_the_delete_breaker_stops_before_anything_is_deleted(world: World, captu
 
 def test_an_emptied_source_is_not_believed(world: World, capture: str) -> None:
     pipeline = world.pipeline(capture=capture)
-    world.put((n, n, "x") for n in range(1, 6))
+    world.put((n, n, "x") for n in range(1, 13))
     pipeline.run()
-    world.delete(*range(1, 6))
+    world.delete(*range(1, 13))
     stopped = pipeline.run()
     assert "every row" in (stopped.streams["orders"].error or "")
-    assert len(world.loaded()) == 5
+    assert len(world.loaded()) == 12
     assert pipeline.run(allow_deletes=1.0).complete
     assert world.loaded() == {}
 

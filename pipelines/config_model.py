@@ -1,0 +1,175 @@
+"""The settings of a pipeline's TOML file, as models: what there is, of which type, and what for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rowtrail.pipelines.definition import DEFAULT_BATCH_ROWS, Breakers
+
+NAME_PATTERN = r"^[A-Za-z0-9_.-]+$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PipelineSection(_Section):
+    """What the whole pipeline shares."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=NAME_PATTERN,
+            description="Name of the pipeline: letters, digits, `_`, `.` and `-`. It names the "
+            "ledger, and the pipeline at the target.",
+        ),
+    ]
+    source: Annotated[
+        str, Field(description="URL of the database to read, for example `sqlite:///shop.db`.")
+    ]
+    destination: Annotated[
+        str,
+        Field(description="URL of the warehouse, for example `duckdb:///warehouse.duckdb`."),
+    ]
+    ledger: Annotated[
+        str | None,
+        Field(description="File of the ledger; `.rowtrail/NAME.ledger` if not set."),
+    ] = None
+    install_capture: Annotated[
+        bool,
+        Field(
+            description="Whether a run may make change logs and triggers at the source. "
+            "Otherwise only `rowtrail init --capture` does, which shows the SQL and asks."
+        ),
+    ] = False
+
+
+class StreamSection(_Section):
+    """One source table and the target table that it fills. What is not set is as in [defaults]."""
+
+    table: Annotated[
+        str | None, Field(description="The source table; the stream's name if not set.")
+    ] = None
+    target: Annotated[
+        str | None, Field(description="The target table; the stream's name if not set.")
+    ] = None
+    capture: Annotated[
+        Literal["trigger", "cursor", "snapshot"] | None,
+        Field(
+            description="How changes are found: in a change log that triggers fill, by an "
+            "updated-at column (with a comparison of keys for deletes), or by a full read that is "
+            "compared with the last one. Must be set here or in [defaults]."
+        ),
+    ] = None
+    deletes: Annotated[
+        Literal["soft", "hard"] | None,
+        Field(
+            description="What a delete does at the target: the row stays with "
+            "`_rowtrail_deleted_at` set (`soft`, if not set), or it goes (`hard`)."
+        ),
+    ] = None
+    key: Annotated[
+        list[str] | None,
+        Field(description="Columns that identify a row; the primary key if not set."),
+    ] = None
+    cursor: Annotated[
+        str | None,
+        Field(description='The updated-at column; needed with `capture = "cursor"`.'),
+    ] = None
+    cursor_lag: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="How far before the last cursor value each read starts again, for rows "
+            "committed late: seconds, or units of a numeric cursor. 0 if not set.",
+        ),
+    ] = None
+    columns: Annotated[list[str] | None, Field(description="Columns to take; all if not set.")] = (
+        None
+    )
+    exclude: Annotated[
+        list[str] | None, Field(description="Columns to leave out; none if not set.")
+    ] = None
+    types: Annotated[
+        dict[str, str] | None,
+        Field(
+            description="Type by column or by declared type, where the source's own cannot be "
+            'mapped, for example `amount = "decimal(12,2)"`. Added to those of [defaults].'
+        ),
+    ] = None
+    transforms: Annotated[
+        list[str] | None,
+        Field(description="Transforms as `module:function`, in the order in which they run."),
+    ] = None
+    batch_rows: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description=f"Most changes in one batch; {DEFAULT_BATCH_ROWS} if not set.",
+        ),
+    ] = None
+    capture_images: Annotated[
+        bool | None,
+        Field(
+            description="Whether the ledger keeps the row of a failed record, so that a retry need "
+            "not read it again. `true` if not set."
+        ),
+    ] = None
+
+
+class BreakersSection(_Section):
+    """When a stream stops and asks, counted over one run of the stream."""
+
+    failed_records: Annotated[int, Field(ge=0, description="Most records that may fail.")] = (
+        Breakers.failed_records
+    )
+    failed_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest share of the changes read that may fail, once `sample` were read.",
+        ),
+    ] = Breakers.failed_share
+    deleted_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Largest share of the target's rows that may be deleted, when it has "
+            "`sample` rows or more. `rowtrail run --allow-deletes` allows more once.",
+        ),
+    ] = Breakers.deleted_share
+    sample: Annotated[
+        int, Field(ge=1, description="From how many records on a share means something.")
+    ] = Breakers.sample
+    attempts: Annotated[
+        int,
+        Field(ge=1, description="Most attempts that a batch may spend on finding bad records."),
+    ] = Breakers.attempts
+
+
+class PipelineFile(_Section):
+    """A pipeline's TOML file. `${NAME}` in a text stands for an environment variable."""
+
+    pipeline: PipelineSection
+    defaults: Annotated[
+        StreamSection, Field(description="What holds for every stream that says nothing else.")
+    ] = StreamSection()
+    streams: Annotated[
+        dict[str, StreamSection], Field(description="The streams by name: `[streams.orders]`.")
+    ]
+    breakers: BreakersSection = BreakersSection()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file, for editors; published as docs/rowtrail.schema.json."""
+    schema = PipelineFile.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "rowtrail.toml",
+    }

@@ -1,0 +1,68 @@
+"""What is wrong in a pipeline's definition, whether it came from TOML or from Python."""
+
+from __future__ import annotations
+
+import re
+
+from rowtrail.connectors.base import Capture
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.registry import known_scheme
+from rowtrail.connectors.type_names import parse_type
+from rowtrail.pipelines.config_mistakes import Mistakes
+from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+
+NAME = re.compile(r"[A-Za-z0-9_.-]+")
+NAME_RULE = "may hold only letters, digits, `_`, `.` and `-`, since it names the ledger's file"
+
+
+def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
+    """Adds what can be seen without opening source or destination."""
+    if not NAME.fullmatch(definition.name):
+        mistakes.add(("pipeline", "name"), NAME_RULE)
+    for kind, url in (("source", definition.source), ("destination", definition.destination)):
+        if not mistakes.at(("pipeline", kind)):
+            _check_url(kind, url, mistakes)
+    if not definition.streams and not mistakes.at(("streams",)):
+        mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")
+    names: set[str] = set()
+    targets: dict[str, str] = {}
+    for stream in definition.streams:
+        _check_stream(stream, mistakes)
+        if stream.name in names:
+            mistakes.add(
+                ("streams", stream.name),
+                "there are two streams of this name; give one of them another `name`",
+            )
+            continue
+        names.add(stream.name)
+        other = targets.setdefault(stream.target.lower(), stream.name)
+        if other != stream.name:
+            mistakes.add(
+                ("streams", stream.name, "target"),
+                f"{stream.target} is the target of stream {other} already; two streams cannot "
+                f"fill one table, so set another `target`",
+            )
+
+
+def _check_url(kind: str, url: str, mistakes: Mistakes) -> None:
+    try:
+        known_scheme(kind, url)
+    except ConfigurationError as error:
+        mistakes.add(("pipeline", kind), str(error))
+
+
+def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
+    place = ("streams", stream.name)
+    if stream.capture is Capture.CURSOR and not stream.cursor:
+        if not mistakes.at((*place, "cursor"), ("defaults", "cursor")):
+            mistakes.add(
+                (*place, "cursor"),
+                'is missing: capture = "cursor" needs the name of the updated-at column',
+            )
+    if stream.include and stream.exclude:
+        mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
+    for column, text in stream.types.items():
+        try:
+            parse_type(text)
+        except ValueError as error:
+            mistakes.add((*place, "types", column), str(error))
