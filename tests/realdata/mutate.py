@@ -70,15 +70,18 @@ def prepare(path: Path) -> None:
         for table in keyed_tables(proj):
             proj.execute(f"ALTER TABLE {table.name} ADD COLUMN {CURSOR} INTEGER")
             proj.execute(f"UPDATE {table.name} SET {CURSOR} = tick()")
+        # The statistics as shipped call the index of a key that was all NULL useless.
+        proj.execute("ANALYZE usage")
 
 
 def keyed_tables(proj: sqlite3.Connection) -> list[Table]:
-    """The tables with a primary key, by name."""
-    names = proj.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%'"
-        " ESCAPE '\\' ORDER BY name"
-    ).fetchall()
-    tables = (describe(proj, name) for (name,) in names)
+    """PROJ's tables with a primary key, by name; not those of SQLite or of Rowtrail's triggers."""
+    names = proj.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    tables = [
+        describe(proj, name)
+        for (name,) in names.fetchall()
+        if not name.startswith(("sqlite_", "_rowtrail_"))
+    ]
     return [table for table in tables if table.key]
 
 
@@ -101,7 +104,7 @@ def mutate(path: Path, seed: int) -> dict[str, Mutations]:
             proj.execute(f"SELECT coalesce(max({CURSOR}), 0) FROM {table.name}").fetchone()[0]
             for table in tables
         )
-        script = _Script(proj, random.Random(seed), itertools.count((last + 1) * _TIES))
+        script = _Script(proj, seed, itertools.count((last + 1) * _TIES))
         return {table.name: script.change(table) for table in tables}
 
 
@@ -116,11 +119,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 class _Script:
     """Random changes on an open connection."""
 
-    def __init__(self, proj: sqlite3.Connection, rng: random.Random, ticks: Iterator[int]) -> None:
+    def __init__(self, proj: sqlite3.Connection, seed: int, ticks: Iterator[int]) -> None:
         self._proj = proj
-        self._rng = rng
+        self._rng = random.Random(seed)
         self._ticks = ticks
-        self._numbers = itertools.count(90_000_000)
+        self._numbers = itertools.count(90_000_000 + seed * 1_000_000)  # so that scripts can follow
 
     def change(self, table: Table) -> Mutations:
         """Changes some rows of a table, each in one way only."""
