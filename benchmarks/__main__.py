@@ -41,7 +41,9 @@ def _run(name: str, settings: Settings) -> Report:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument(
+        "names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES)
+    )
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each variant")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies all row counts")
     parser.add_argument("--folder", type=Path, help="where the data goes, for another disk")

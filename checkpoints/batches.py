@@ -166,9 +166,9 @@ class Batches:
 
 def _batches() -> Select[Any]:
     stream = tables.streams.c
-    return select(
-        batches, stream.name.label("stream"), stream.epoch.label("stream_epoch")
-    ).join(tables.streams)
+    return select(batches, stream.name.label("stream"), stream.epoch.label("stream_epoch")).join(
+        tables.streams
+    )
 
 
 _ONE = _batches().where(batches.c.batch_id == bindparam("wanted"))

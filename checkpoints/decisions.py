@@ -118,7 +118,9 @@ class Decisions:
                     failures.c.state.in_(before),
                 )
             )
-            result = f"{changed.rowcount} {'change' if changed.rowcount == 1 else 'changes'} {after}"
+            result = (
+                f"{changed.rowcount} {'change' if changed.rowcount == 1 else 'changes'} {after}"
+            )
             self._finish(connection, decision_id, DecisionState.DONE, result)
             return _get(connection, decision_id)
 

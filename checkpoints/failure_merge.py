@@ -177,9 +177,7 @@ def _insert_new(connection: Connection, batch: Row[Any], now: datetime) -> None:
         **{name: prepared.c[name] for name in _COPIED},
     }
     rows = select(*values.values()).where(prepared.c.batch == batch.id, ~repeated)
-    connection.execute(
-        insert(failures).from_select(list(values), rows.order_by(prepared.c.number))
-    )
+    connection.execute(insert(failures).from_select(list(values), rows.order_by(prepared.c.number)))
 
 
 def _end_older(connection: Connection, batch: Row[Any], now: datetime) -> None:

@@ -67,7 +67,7 @@ class Failures:
     def image(self, failure_id: int) -> tuple[bytes | None, bytes | None]:
         """The extracted and the transformed row, each an Arrow IPC stream. Raises UnknownError."""
         with self._store.read() as connection:
-            query = select(*_IMAGES).where(failures.c.id == failure_id)
+            query: Select[Any] = select(*_IMAGES).where(failures.c.id == failure_id)
             row = _known(connection.execute(query).one_or_none(), failure_id)
         return row.extracted, row.transformed
 
@@ -116,7 +116,7 @@ class Failures:
             select(
                 tables.streams.c.name.label("stream"),
                 failures.c.fingerprint,
-                func.count().label("count"),
+                func.count().label("number"),
                 func.min(failures.c.first_at).label("first_at"),
                 func.max(failures.c.last_at).label("last_at"),
                 func.max(failures.c.id).label("newest"),
@@ -172,9 +172,7 @@ def _failures() -> Select[Any]:
     )
 
 
-def _of_records(
-    query: Select[Any], record_ids: Sequence[RecordId] | None
-) -> Iterator[Select[Any]]:
+def _of_records(query: Select[Any], record_ids: Sequence[RecordId] | None) -> Iterator[Select[Any]]:
     """The query for these records, in parts that hold no more values than databases take."""
     if record_ids is None:
         yield query
@@ -238,7 +236,7 @@ def _group(connection: Connection, row: Row[Any], states: Sequence[FailureState]
     return FailureGroup(
         stream=row.stream,
         fingerprint=row.fingerprint,
-        count=row.count,
+        count=row.number,
         first_at=row.first_at,
         last_at=row.last_at,
         stage=Stage(newest.stage),

@@ -86,7 +86,9 @@ class KeyLayout:
                 integers.extend(uuid_text.halves(column))
             else:
                 rest.append(column)
-        return KeyColumns(tuple(integers), pa.RecordBatch.from_arrays(rest, schema=self.rest_schema))
+        return KeyColumns(
+            tuple(integers), pa.RecordBatch.from_arrays(rest, schema=self.rest_schema)
+        )
 
     def keys(self, columns: KeyColumns) -> pa.RecordBatch:
         """The inverse of `columns`."""
@@ -107,8 +109,7 @@ class KeyLayout:
             return None
         try:
             arrays = [
-                pa.array([value], field.type)
-                for value, field in zip(key, self.schema, strict=True)
+                pa.array([value], field.type) for value, field in zip(key, self.schema, strict=True)
             ]
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None

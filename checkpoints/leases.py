@@ -1,11 +1,13 @@
 """The lease: one process at a time runs a pipeline (DESIGN 2.10).
 
-Its generation rises with each acquisition and fences what an earlier holder may still try.
+Its generation rises with each acquisition and fences what an earlier holder may still try. It is
+the time in microseconds, so that it rises also above what a ledger issued that was lost or that an
+older copy was put back for: a target has seen those generations.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -38,7 +40,7 @@ class Leases:
             if row is not None:
                 self._refuse_if_held(row)
                 connection.execute(lease.delete())
-            generation = 1 if row is None else int(row.generation) + 1
+            generation = max(_microseconds(now), 0 if row is None else row.generation + 1)
             connection.execute(
                 lease.insert().values(
                     one=1,
@@ -50,7 +52,7 @@ class Leases:
                     released=False,
                 )
             )
-        return generation
+        return int(generation)
 
     def renew(self, generation: int) -> None:
         """Keeps the lease for another time to live. Raises LeaseLostError when it is gone.
@@ -65,11 +67,13 @@ class Leases:
             )
             if kept.rowcount == 0:
                 row = _row(connection)
-                taken = "was given back" if row is None or row.generation == generation else (
-                    f"was taken over by {row.holder}"
+                taken = (
+                    "was given back"
+                    if row is None or row.generation == generation
+                    else (f"was taken over by {row.holder}")
                 )
                 raise LeaseLostError(
-                    f"The lease of {self._store.location} (generation {generation}) {taken}. "
+                    f"The lease of {self._store.location} {taken}. "
                     "This process stops writing; what it had not committed is read again."
                 )
 
@@ -106,6 +110,10 @@ class Leases:
                 f"UTC (ledger {self._store.location}). Wait until that run ends; if its machine is "
                 f"gone, the lease ends by itself at {row.expires_at:%X} UTC."
             )
+
+
+def _microseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000)
 
 
 def _row(connection: Connection) -> Row[Any] | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 from sqlalchemy import Engine
 
 from rowtrail.checkpoints import migrations, sqlite
 from rowtrail.checkpoints.batches import Batches
 from rowtrail.checkpoints.decisions import Decisions
+from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.failures import Failures
 from rowtrail.checkpoints.leases import Leases
+from rowtrail.checkpoints.migrations import Identity
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.runs import Runs
 from rowtrail.checkpoints.states import TrailEntry
@@ -50,33 +53,56 @@ class Ledger:
         self._store.engine.dispose()
 
 
-def open_ledger(path: str | Path, pipeline: str, *, clock: Clock = utc_now) -> Ledger:
+def open_ledger(
+    path: str | Path,
+    pipeline: str,
+    *,
+    ledger_id: str | None = None,
+    clock: Clock = utc_now,
+) -> Ledger:
     """Opens the ledger of a pipeline, made or brought to the current version where needed.
 
-    Raises LedgerVersionError for a ledger of a newer version, LedgerCorruptError for a file that is
-    damaged or no ledger, and LedgerError for one that belongs to another pipeline.
+    `ledger_id` is for a ledger that is made anew in the place of a lost one: a target takes it for
+    the same. Raises LedgerVersionError for a ledger of a newer version, LedgerCorruptError for a
+    file that is damaged or no ledger, and LedgerError for one that belongs to another pipeline or
+    has another id.
     """
     location = Path(path)
     engine = sqlite.sqlite_engine(location)
     store = Store(engine, str(location), clock)
     try:
-        ledger_id = _ready(engine, store, pipeline)
+        _prepare(engine, store, Identity(ledger_id or str(uuid4()), pipeline))
+        with store.read() as connection:
+            found = migrations.identity(connection)
+        _refuse_other(store.location, found, pipeline, ledger_id)
     except BaseException:
         engine.dispose()
         raise
-    return Ledger(store, ledger_id, pipeline)
+    return Ledger(store, found.ledger_id, pipeline)
 
 
-def _ready(engine: Engine, store: Store, pipeline: str) -> str:
+def _prepare(engine: Engine, store: Store, new: Identity) -> None:
+    """Makes or migrates the tables; what needs neither is not written to."""
     with store.read() as connection:
-        current = not migrations.is_empty(connection) and migrations.is_current(connection, store)
-        if current:
-            return migrations.identity(connection, store.location, pipeline)
+        if not migrations.is_empty(connection) and migrations.is_current(connection, store):
+            return
     sqlite.use_write_ahead_log(engine)
     with store.write() as connection:
         # Another process may have done it in the meantime.
         if migrations.is_empty(connection):
-            migrations.create(connection, store, pipeline)
+            migrations.create(connection, store, new)
         else:
             migrations.migrate(connection, store)
-        return migrations.identity(connection, store.location, pipeline)
+
+
+def _refuse_other(location: str, found: Identity, pipeline: str, ledger_id: str | None) -> None:
+    if found.pipeline != pipeline:
+        raise LedgerError(
+            f"The ledger {location} belongs to the pipeline {found.pipeline}, not to {pipeline}. "
+            "Give each pipeline a ledger of its own, or take the old name."
+        )
+    if ledger_id is not None and found.ledger_id != ledger_id:
+        raise LedgerError(
+            f"The ledger {location} exists and has another id ({found.ledger_id}) than the one "
+            f"that was lost ({ledger_id}). Move it away first, or use it as it is."
+        )

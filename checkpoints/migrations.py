@@ -7,15 +7,24 @@ migration to that number; a test compares the two ways.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from uuid import uuid4
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect, select
 
 from rowtrail.checkpoints import tables
-from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerError, LedgerVersionError
+from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerVersionError
 from rowtrail.checkpoints.store import Store
 
 CURRENT = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which ledger this is, and whose."""
+
+    ledger_id: str
+    pipeline: str
+
 
 Migration = Callable[[Connection], None]
 MIGRATIONS: Mapping[int, Migration] = {}
@@ -53,13 +62,13 @@ def _refuse_newer(version: int, current: int, location: str) -> None:
         )
 
 
-def create(connection: Connection, store: Store, pipeline: str) -> None:
+def create(connection: Connection, store: Store, new: Identity) -> None:
     """Makes the tables of a new ledger."""
     tables.metadata.create_all(connection, checkfirst=False)
     now = store.now()
     connection.execute(
         tables.ledger.insert().values(
-            id=str(uuid4()), pipeline=pipeline, created_at=now, last_decision=0
+            id=new.ledger_id, pipeline=new.pipeline, created_at=now, last_decision=0
         )
     )
     connection.execute(tables.schema_versions.insert().values(version=CURRENT, applied_at=now))
@@ -81,12 +90,7 @@ def migrate(
         )
 
 
-def identity(connection: Connection, location: str, pipeline: str) -> str:
-    """The ledger's id. Raises LedgerError when the ledger belongs to another pipeline."""
+def identity(connection: Connection) -> Identity:
+    """Which ledger this is."""
     row = connection.execute(select(tables.ledger.c.id, tables.ledger.c.pipeline)).one()
-    if row.pipeline != pipeline:
-        raise LedgerError(
-            f"The ledger {location} belongs to the pipeline {row.pipeline}, not to {pipeline}. "
-            "Give each pipeline a ledger of its own, or take the old name."
-        )
-    return str(row.id)
+    return Identity(row.id, row.pipeline)

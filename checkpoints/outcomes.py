@@ -55,9 +55,7 @@ def remove(connection: Connection, batch: int) -> None:
 def mark_superseded(connection: Connection, batch: int, stored_rows: Integers) -> None:
     """Notes which rows of the blob the target had already; the blob itself stays as it is."""
     body = pack_counted(np.sort(stored_rows))
-    connection.execute(
-        _outcomes.update().where(_outcomes.c.batch == batch).values(superseded=body)
-    )
+    connection.execute(_outcomes.update().where(_outcomes.c.batch == batch).values(superseded=body))
 
 
 def records_at(connection: Connection, batch: int, stream: str, rows: Integers) -> list[RecordId]:
@@ -118,9 +116,7 @@ def _search_layout(
     headers = {b: keyset.read_header(layout, r.header) for b, r in candidates.items()}
     wanted = [(b, number) for b, header in headers.items() for number in header.segments(place)]
     for segment in _bodies(connection, wanted):
-        found = keyset.search(
-            layout, headers[segment.batch], segment.number, segment.body, row
-        )
+        found = keyset.search(layout, headers[segment.batch], segment.number, segment.body, row)
         if found:
             gone = _superseded(candidates[segment.batch].superseded)
             yield from (Hit(segment.batch, f, f.row in gone) for f in found)

@@ -46,10 +46,13 @@ def unpack(data: bytes, count: int) -> Integers:
     """The `count` values that `pack` was given."""
     form, width, base, step = _HEAD.unpack_from(data)
     body = memoryview(data)[_HEAD.size :]
+    values: Integers
     if form == _STEP:
-        return np.arange(count, dtype=np.int64) * step + base
+        values = np.arange(count, dtype=np.int64) * step + base
+        return values
     if form == _DISTANCE:
-        return _from_bits(body, width, count) + base
+        values = _from_bits(body, width, count) + base
+        return values
     values = np.empty(count, dtype=np.int64)
     values[0] = base
     values[1:] = _from_bits(body, width, count - 1) + step
@@ -74,13 +77,16 @@ def _bits(distances: Integers, width: int) -> bytes:
 
 def _from_bits(packed: memoryview, width: int, count: int) -> Integers:
     whole, rest = divmod(width, 8)
-    columns = np.zeros((count, 8), dtype=np.uint8)
-    columns[:, :whole] = np.frombuffer(packed, np.uint8, count * whole).reshape(count, whole)
+    # Each value is read as a word that begins at its first byte; the last ones read past the end.
+    padded = bytes(packed) + bytes(8)
+    words = np.ndarray(count, np.dtype("<u8"), padded, strides=(whole,))
+    values = words & np.uint64((1 << 8 * whole) - 1)
     if rest:
-        tail = np.frombuffer(packed, np.uint8, offset=count * whole)
-        bits = np.unpackbits(tail, count=count * rest, bitorder="little").reshape(count, rest)
-        columns[:, whole] = np.packbits(bits, axis=1, bitorder="little")[:, 0]
-    return columns.view("<i8")[:, 0]
+        bits = np.arange(count) * rest
+        pairs = np.ndarray(len(packed) - count * whole, "<u2", padded, count * whole, (1,))
+        last = pairs[bits >> 3] >> (bits & 7).astype(np.uint16) & np.uint16((1 << rest) - 1)
+        values |= last.astype(np.uint64) << np.uint64(8 * whole)
+    return values.view(np.int64)
 
 
 def pack_counted(values: Integers) -> bytes:

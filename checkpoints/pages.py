@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, delete, select, update
 
 from rowtrail.checkpoints import tables
+from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.store import Store
 
 if TYPE_CHECKING:
@@ -76,5 +77,10 @@ def complete(store: Store, stream_id: int) -> Iterator[pa.RecordBatch]:
     for number in numbers:
         with store.read() as connection:
             body = connection.scalar(select(_pages.c.body).where(_pages.c.batch == number))
+        if body is None:
+            raise LedgerError(
+                "The pages of the last read are gone, since another read was completed while they "
+                "were being compared. Run the stream again."
+            )
         with pa.ipc.open_stream(body) as reader:
             yield reader.read_next_batch()

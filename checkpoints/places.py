@@ -31,7 +31,7 @@ def places(layout: KeyLayout, columns: KeyColumns) -> Integers:
     if layout.codecs in ((Codec.INTEGER,), (Codec.UUID,)):
         return columns.integers[0]
     rows = len(columns.integers[0]) if columns.integers else columns.rest.num_rows
-    hashed = np.zeros(rows, dtype=np.uint64)
+    hashed: Words = np.zeros(rows, dtype=np.uint64)
     for values in columns.integers:
         hashed = _mix(hashed ^ values.view(np.uint64))
     for column in columns.rest.columns:

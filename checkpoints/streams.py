@@ -83,7 +83,7 @@ class Streams:
 
         It means that history of this ledger was lost, decisions among it. The target may hold rows
         whose revision is the number of a lost decision, so from now on decisions are numbered
-        from the time in seconds: above any number that was issued one by one.
+        from the time in milliseconds: above any number that was issued one by one.
         """
         now = self._store.now()
         with self._store.write() as connection:
@@ -102,10 +102,10 @@ class Streams:
                 sequence=sequence,
                 last_batch_id=batch_id,
             )
-            seconds = int(now.timestamp())
+            floor = round(now.timestamp() * 1000)
             issued = tables.ledger.c.last_decision
             connection.execute(
-                tables.ledger.update().where(issued < seconds).values(last_decision=seconds)
+                tables.ledger.update().where(issued < floor).values(last_decision=floor)
             )
             return _record(require(connection, name))
 

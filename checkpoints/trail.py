@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from rowtrail.checkpoints import outcomes, streams, tables
+from rowtrail.checkpoints import outcomes, streams
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     BatchState,
@@ -110,7 +110,11 @@ def _failures(connection: Connection, stream_id: int, record: RecordId) -> Itera
     )
     yield from map(_attempt_entry, connection.execute(tried))
     ended = (
-        select(failures, batches.c.batch_id.label("ended_batch_id"), batches.c.run_id.label("ended_run_id"))
+        select(
+            failures,
+            batches.c.batch_id.label("ended_batch_id"),
+            batches.c.run_id.label("ended_run_id"),
+        )
         .join(batches, failures.c.ended_batch == batches.c.id)
         .where(*of_record)
         .order_by(failures.c.id)

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pyarrow as pa
 
-from rowtrail.connectors.base import Capture, Problem, ReadState, Source
+from rowtrail.connectors.base import Problem, Source
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RowtrailError
 from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.isolation import Budget
+from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.stages import Staged, stage, target_schema
 
 SAMPLE_ROWS = 1_000
-
-
-class _NothingKnown:
-    """A target that has nothing, for reading a sample."""
-
-    def __init__(self, key: pa.Schema) -> None:
-        self._schema = key.append(pa.field("present", pa.bool_()))
-
-    def keys(self, after: object, upto: object) -> pa.Table:
-        return self._schema.empty_table()
-
-    def pages(self) -> Iterator[pa.RecordBatch]:
-        return iter(())
 
 
 def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
@@ -55,25 +40,19 @@ def _check_stream(source: Source, stream: StreamDefinition) -> list[Problem]:
         target_schema(schema, stream.transforms, stream.target)
         if not stream.transforms:
             return []
-        sample = _sample(source, stream, schema.arrow_key())
-        return [] if sample is None else _check_row_wise(stream, sample)
+        changes = sample(source, stream, SAMPLE_ROWS)
+        return [] if changes is None else _check_row_wise(stream, changes)
     except RowtrailError as error:
         return [Problem(stream=stream.name, message=str(error), remedy="")]
 
 
-def _sample(source: Source, stream: StreamDefinition, key: pa.Schema) -> Changes | None:
-    spec = replace(stream.source_spec(), capture=Capture.SNAPSHOT, batch_rows=SAMPLE_ROWS)
-    state = ReadState(epoch=1, position=None, read_number=1, known=_NothingKnown(key))
-    return next(iter(source.read(spec, state)), None)
-
-
-def _check_row_wise(stream: StreamDefinition, sample: Changes) -> list[Problem]:
-    middle = len(sample) // 2
-    indices = pa.array(range(len(sample)), pa.int64())
-    whole = _run(stream, sample)
+def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]:
+    middle = len(changes) // 2
+    indices = pa.array(range(len(changes)), pa.int64())
+    whole = _run(stream, changes)
     halves = [
-        _run(stream, sample.take(indices.slice(0, middle))),
-        _run(stream, sample.take(indices.slice(middle))),
+        _run(stream, changes.take(indices.slice(0, middle))),
+        _run(stream, changes.take(indices.slice(middle))),
     ]
     together = pa.Table.from_batches([half.rows for half in halves])
     if pa.Table.from_batches([whole.rows]).equals(together):
@@ -81,7 +60,7 @@ def _check_row_wise(stream: StreamDefinition, sample: Changes) -> list[Problem]:
     return [
         Problem(
             stream=stream.name,
-            message=f"its transforms give other rows for {len(sample):,} sample records at once "
+            message=f"its transforms give other rows for {len(changes):,} sample records at once "
             f"than for the same records in two halves",
             remedy="A transform must be a function of each row: no totals, ranks, sorting, random "
             "numbers or clocks. Otherwise a record that is retried alone comes out differently.",
@@ -89,5 +68,5 @@ def _check_row_wise(stream: StreamDefinition, sample: Changes) -> list[Problem]:
     ]
 
 
-def _run(stream: StreamDefinition, sample: Changes) -> Staged:
-    return stage(sample, Budget(SAMPLE_ROWS * 20), steps=stream.transforms)
+def _run(stream: StreamDefinition, changes: Changes) -> Staged:
+    return stage(changes, Budget(SAMPLE_ROWS * 20), steps=stream.transforms)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
@@ -138,9 +138,16 @@ def _words(item: Mapping[str, Any]) -> str:
     return str(item["msg"]).removeprefix("Input ").removeprefix("String ")
 
 
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "pipeline": PipelineSection,
+    "defaults": StreamSection,
+    "streams": StreamSection,
+    "breakers": BreakersSection,
+}
+
+
 def _suggestion(place: Sequence[str | int]) -> str:
-    sections = {"pipeline": PipelineSection, "defaults": StreamSection, "streams": StreamSection}
-    section = sections.get(str(place[0]), BreakersSection) if len(place) > 1 else PipelineFile
+    section = _SECTIONS[str(place[0])] if len(place) > 1 else PipelineFile
     close = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -164,8 +171,8 @@ def _definition(
     name = file.pipeline.name
     return PipelineDefinition(
         name=name,
-        source=_located(file.pipeline.source, folder),
-        destination=_located(file.pipeline.destination, folder),
+        source=located(file.pipeline.source, folder),
+        destination=located(file.pipeline.destination, folder),
         ledger=folder / (file.pipeline.ledger or f".rowtrail/{name}.ledger"),
         streams=tuple(
             _stream(stream, section, file.defaults, folder, with_transforms, mistakes)
@@ -220,7 +227,7 @@ def _transforms(
     return tuple(found)
 
 
-def _located(url: str, folder: Path) -> str:
+def located(url: str, folder: Path) -> str:
     """A file URL with a relative path, from the configuration file's folder instead."""
     scheme, found, rest = url.partition(":///")
     if not found or scheme.lower() not in _FILE_SCHEMES or rest.startswith("/") or not rest:

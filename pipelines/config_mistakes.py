@@ -17,7 +17,7 @@ _SETTING = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[A-Za-z0-9_-]+)\s*=")
 
 
 class Mistakes:
-    """All that is wrong in one definition; `what` names it and `text` is its TOML, if it has one."""
+    """All that is wrong in one definition. `what` names it; `text` is its TOML, if it has one."""
 
     def __init__(self, what: str, text: str = "") -> None:
         self._what = what

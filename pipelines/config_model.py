@@ -166,7 +166,7 @@ class PipelineFile(_Section):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the file, for editors; published as docs/rowtrail.schema.json."""
+    """The JSON Schema of the file, for editors; published as docs/rowtrail.schema.json."""
     schema = PipelineFile.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

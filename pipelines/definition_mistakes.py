@@ -53,12 +53,12 @@ def _check_url(kind: str, url: str, mistakes: Mistakes) -> None:
 
 def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
     place = ("streams", stream.name)
-    if stream.capture is Capture.CURSOR and not stream.cursor:
-        if not mistakes.at((*place, "cursor"), ("defaults", "cursor")):
-            mistakes.add(
-                (*place, "cursor"),
-                'is missing: capture = "cursor" needs the name of the updated-at column',
-            )
+    cursor_missing = stream.capture is Capture.CURSOR and not stream.cursor
+    if cursor_missing and not mistakes.at((*place, "cursor"), ("defaults", "cursor")):
+        mistakes.add(
+            (*place, "cursor"),
+            'is missing: capture = "cursor" needs the name of the updated-at column',
+        )
     if stream.include and stream.exclude:
         mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
     for column, text in stream.types.items():

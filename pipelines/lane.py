@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
-from rowtrail.connectors.base import ManagesCapture, ReadState, Target
+from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
@@ -35,6 +35,8 @@ def make_ready(
     """
     record = current_record(opened, stream)
     spec = stream.source_spec()
+    if record.position is None:
+        _refuse_problems(opened, spec)
     source_schema = opened.source.describe(spec)
     schema = target_schema(source_schema, stream.transforms, stream.target)
     target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
@@ -63,6 +65,15 @@ def make_ready(
         known=StreamKnown(opened.destination, opened.ledger, target),
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
+
+
+def _refuse_problems(opened: OpenPipeline, spec: StreamSpec) -> None:
+    """Before the first read of an epoch: a key that is not unique would lose rows silently."""
+    problems = [problem for problem in opened.source.preflight([spec]) if problem.fatal]
+    if problems:
+        raise ConfigurationError(
+            " ".join(f"Stream {spec.name}: {one.message} {one.remedy}" for one in problems)
+        )
 
 
 def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamRecord:

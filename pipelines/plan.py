@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from rowtrail.checkpoints.states import (
     VersionTuple,
 )
 from rowtrail.connectors.base import Gap, Load, Receipt, Target
-from rowtrail.connectors.changes import Changes, Operation, version_at
+from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.images import to_image
 from rowtrail.pipelines.stages import FailedRow, Staged
@@ -229,23 +230,38 @@ def _failures(
 
 
 def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
-    """Rows that the source could not represent; the newest of each record only."""
-    newest: dict[bytes, NewFailure] = {}
+    """Rows that the source could not represent; the newest of each record only.
+
+    Rows without a whole key share one record id, since nothing tells them apart: it says how many.
+    """
+    newest: dict[bytes, Rejected] = {}
+    rows: Counter[bytes] = Counter()
     for rejected in changes.rejected:
-        record_id = RecordId(changes.stream, rejected.key)  # type: ignore[arg-type]
-        newest[record_id.canonical()] = NewFailure(
-            record_id=record_id,
-            operation=int(rejected.operation),
-            version=rejected.version,
-            stage=Stage.EXTRACT,
-            error_class="ValueDoesNotFit",
-            message=rejected.message,
-            fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, rejected.message),
-            code_fingerprint=None,
-            extracted=to_image(rejected.image) if capture_images else None,
-            transformed=None,
-        )
-    return list(newest.values())
+        canonical = RecordId(changes.stream, rejected.key).canonical()  # type: ignore[arg-type]
+        newest[canonical] = rejected
+        rows[canonical] += 1
+    return [
+        _rejection(changes.stream, one, rows[canonical], capture_images)
+        for canonical, one in newest.items()
+    ]
+
+
+def _rejection(stream: str, rejected: Rejected, rows: int, capture_images: bool) -> NewFailure:
+    message = rejected.message
+    if rows > 1 and None in rejected.key:
+        message = f"{message} {rows:,} rows of this batch have no whole key."
+    return NewFailure(
+        record_id=RecordId(stream, rejected.key),  # type: ignore[arg-type]
+        operation=int(rejected.operation),
+        version=rejected.version,
+        stage=Stage.EXTRACT,
+        error_class="ValueDoesNotFit",
+        message=message,
+        fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, rejected.message),
+        code_fingerprint=None,
+        extracted=to_image(rejected.image) if capture_images else None,
+        transformed=None,
+    )
 
 
 def error_fingerprint(stage: Stage, error_class: str, message: str) -> str:

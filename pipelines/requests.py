@@ -24,7 +24,6 @@ from rowtrail.pipelines.opening import existing_ledger, open_pipeline, recover_s
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out
 
-
 FROM_STAGES = (Stage.EXTRACT, Stage.TRANSFORM)
 """Where a person may let a record go on, beside the stage that failed."""
 

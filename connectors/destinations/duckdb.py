@@ -26,6 +26,7 @@ from rowtrail.connectors.destinations.duckdb_gaps import (
 )
 from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
 from rowtrail.connectors.destinations.duckdb_layout import Layout, read_layout
+from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
 from rowtrail.connectors.destinations.duckdb_owner import (
     OWNER_DDL,
@@ -62,6 +63,7 @@ class DuckdbDestination:
         self._fence = fence
         self._layouts: dict[str, Layout] = {}  # of tables that were written; `alter` forgets them
         self._connection = open_file(settings, read_only=fence is None)
+        self._memory = Memory(self._connection, automatic=settings.memory_limit is None)
         try:
             if fence is not None:
                 self._claim(fence)
@@ -94,7 +96,7 @@ class DuckdbDestination:
             if known is not None:
                 return _mask(known, len(load.rows))
             with translated(doing, record=True):
-                superseded = merge(work, self._layout(load.target), load)
+                superseded = merge(work, self._layout(load.target), load, self._memory)
             numbers = np.flatnonzero(superseded).astype("<u4").tobytes()
             write_receipt(work, self._writer().pipeline, load.receipt, numbers)
             update_gaps(work, load)
@@ -138,9 +140,15 @@ class DuckdbDestination:
     def _transaction(self, doing: str, *, keep: bool = True) -> Iterator[Transaction]:
         fence = self._writer()
         prepare_private_log(self._path)
-        with translated(doing), transaction(self._connection, keep=keep) as work:
-            hold(work, fence, str(self._path))
-            yield work
+        with translated(doing):
+            try:
+                with transaction(self._connection, keep=keep) as work:
+                    hold(work, fence, str(self._path))
+                    yield work
+            except BaseException:
+                self._memory.rolled_back()
+                raise
+            self._memory.committed() if keep else self._memory.rolled_back()
 
     def _writer(self) -> Fence:
         if self._fence is None:

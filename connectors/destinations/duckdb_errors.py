@@ -42,15 +42,15 @@ def translate(error: duckdb.Error, doing: str, *, record: bool) -> RowtrailError
     text = _first_line(error)
     if record and (at_fault := _about_a_value(error, text, doing)):
         return at_fault
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if isinstance(error, duckdb.OutOfMemoryException) or "failed to allocate" in text:
         return StopError(
             f"DuckDB could not {doing}: its memory limit was reached ({text}). Raise it in the "
             f"destination's URL (?memory_limit=512MB), or lower batch_rows of the stream."
         )
     if _DISK_FULL.search(text):
         return StopError(
-            f"DuckDB could not {doing}: the disk is full ({text}). Nothing of the transaction was "
-            f"kept. Free some space, then run again."
+            f"DuckDB could not {doing}: the disk is full ({text}). Free some space, then run "
+            f"again: the receipts tell the next run what was written."
         )
     if locked := _LOCKED.search(str(error)):
         return TransientError(held_by_another(doing, locked[1]))
@@ -66,8 +66,8 @@ def translate(error: duckdb.Error, doing: str, *, record: bool) -> RowtrailError
             f"tables, or choose another table."
         )
     return StopError(
-        f"DuckDB could not {doing}: {text}. Nothing of the transaction was kept. See that the file "
-        f"and its disk are sound, then run again."
+        f"DuckDB could not {doing}: {text}. See that the file and its disk are sound, then run "
+        f"again: the receipts tell the next run what was written."
     )
 
 

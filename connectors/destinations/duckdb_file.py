@@ -12,11 +12,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import duckdb
 
 from rowtrail.connectors.destinations.duckdb_errors import held_by_another, translate
-from rowtrail.connectors.errors import ConfigurationError, RowtrailError, TransientError
+from rowtrail.connectors.destinations.duckdb_memory import DEFAULT_LIMIT
+from rowtrail.connectors.errors import ConfigurationError, RowtrailError, StopError, TransientError
 
-DEFAULT_MEMORY_LIMIT = "128MB"
-"""A merge holds one batch; the limit keeps the file's pages from filling the memory (measured:
-with this limit, the peak at 5 million rows is that at 1 million; with 512 MB, it is double)."""
 DEFAULT_THREADS = 2
 
 _MEMORY = re.compile(r"\d+(\.\d+)?\s*[KMGT]i?B", re.I)
@@ -27,10 +25,10 @@ _EXAMPLE = "duckdb:///warehouse.duckdb or duckdb:////srv/warehouse.duckdb?memory
 
 @dataclass(frozen=True, kw_only=True)
 class DuckdbUrl:
-    """What `duckdb:///path?memory_limit=128MB&threads=2` says."""
+    """What `duckdb:///path?memory_limit=512MB&threads=2` says."""
 
     path: Path
-    memory_limit: str = DEFAULT_MEMORY_LIMIT
+    memory_limit: str | None = None  # None: DEFAULT_LIMIT, raised where a batch needs more
     threads: int = DEFAULT_THREADS
 
     @classmethod
@@ -46,13 +44,13 @@ class DuckdbUrl:
         if not path or path == ":memory:" or "\0" in path:
             raise _wrong_url("it names no file, and a database in memory would not outlive the run")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        memory = options.pop("memory_limit", DEFAULT_MEMORY_LIMIT)
+        memory = options.pop("memory_limit", None)
         threads = options.pop("threads", str(DEFAULT_THREADS))
         if options:
             raise _wrong_url(
                 f"it knows no option {', '.join(sorted(options))}, only memory_limit and threads"
             )
-        if not _MEMORY.fullmatch(memory):
+        if memory is not None and not _MEMORY.fullmatch(memory):
             raise _wrong_url(f"memory_limit={memory} is no amount of memory such as 512MB or 2GB")
         if not threads.isdecimal() or int(threads) < 1:
             raise _wrong_url(f"threads={threads} is no number of threads from 1 on")
@@ -106,7 +104,7 @@ def prepare_private_log(path: Path) -> None:
 
 def _config(url: DuckdbUrl) -> dict[str, str | bool | int | float | list[str]]:
     return {
-        "memory_limit": url.memory_limit,
+        "memory_limit": url.memory_limit or f"{DEFAULT_LIMIT}B",
         "threads": str(url.threads),
         # Otherwise a file of another kind makes DuckDB ask the network for an extension.
         "autoinstall_known_extensions": "false",
@@ -163,6 +161,12 @@ def _open_error(error: duckdb.Error, path: Path, doing: str) -> RowtrailError:
     text = str(error)
     if "different configuration" in text:
         return TransientError(held_by_another(doing, f"{os.getpid()} (this one)"))
+    if "WAL" in text:
+        return StopError(
+            f"DuckDB could not {doing}: the write-ahead log {path}.wal does not go with it "
+            f"({text.splitlines()[0]}). Most likely an older copy of the file was put back. Move "
+            f"the log away, for what it holds was written to the newer file, then run again."
+        )
     if "version number" in text:
         return ConfigurationError(
             f"The DuckDB file {path} was written by a version of DuckDB that this one "

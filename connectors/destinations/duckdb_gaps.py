@@ -45,7 +45,7 @@ def update_gaps(work: Transaction, load: Load) -> None:
             [table],
         )
     if load.gaps_opened:
-        work.insert(GAPS_TABLE, _rows(table, load.gaps_opened))
+        work.insert_rows(GAPS_TABLE, _rows(table, load.gaps_opened))
     work.run(
         f"INSERT INTO {WATERMARKS_TABLE} "
         f"SELECT ?, ?, count(*), ? FROM {GAPS_TABLE} WHERE table_name = ? "

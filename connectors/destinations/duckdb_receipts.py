@@ -10,6 +10,7 @@ import duckdb
 
 from rowtrail.connectors.base import Receipt
 from rowtrail.connectors.destinations.duckdb_sql import Transaction, fetch_arrow
+from rowtrail.connectors.errors import StopError
 
 RECEIPTS_TABLE = "_rowtrail_receipts"
 KEPT = 100
@@ -45,14 +46,24 @@ def superseded_of(work: Transaction, batch_id: str) -> bytes | None:
 
 
 def write_receipt(work: Transaction, pipeline: str, receipt: Receipt, superseded: bytes) -> None:
-    """Adds the receipt and drops the stream's oldest ones."""
+    """Adds the receipt and drops the stream's oldest ones.
+
+    Raises StopError when another batch has the sequence: the ledger is older than the target.
+    """
     values: dict[str, object] = {name: getattr(receipt, name) for name in _COLUMNS}
     values["superseded"] = superseded
     marks = ", ".join("?" for _ in _COLUMNS)
-    work.run(
-        f"INSERT INTO {RECEIPTS_TABLE} (pipeline, {', '.join(_COLUMNS)}) VALUES (?, {marks})",
-        [pipeline, *values.values()],
-    )
+    try:
+        work.run(
+            f"INSERT INTO {RECEIPTS_TABLE} (pipeline, {', '.join(_COLUMNS)}) VALUES (?, {marks})",
+            [pipeline, *values.values()],
+        )
+    except duckdb.ConstraintException as error:
+        raise StopError(
+            f"Batch {receipt.batch_id} of stream {receipt.stream} would be its number "
+            f"{receipt.sequence}, which the target has already had from another batch: the ledger "
+            f"is behind the target. Nothing was written; start a new run, which compares the two."
+        ) from error
     work.run(
         f"DELETE FROM {RECEIPTS_TABLE} WHERE pipeline = ? AND stream = ? AND sequence <= ?",
         [pipeline, receipt.stream, receipt.sequence - KEPT],

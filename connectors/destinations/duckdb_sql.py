@@ -93,7 +93,7 @@ class Transaction:
         self._connection.register(name, rows)
         return quote(name)
 
-    def insert(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
+    def insert_rows(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
         """Inserts Arrow rows by the names of their columns; `table` is quoted already."""
         columns = quoted(rows.schema.names)
         source = self.view(f"{RESERVED_PREFIX}inserted", rows)

@@ -80,6 +80,8 @@ class Connection:
         A column has the type of its values; one of only NULLs is int64. With a RecordBatch of
         parameters the statement runs once per row of it, and the results follow one another.
         """
+        if isinstance(parameters, pa.RecordBatch) and not len(parameters):
+            raise ValueError("a batch of parameters must have rows: the driver crashes without")
         try:
             with self._adbc.cursor() as cursor:
                 # The driver infers types from the first batch alone, so there must be only one.

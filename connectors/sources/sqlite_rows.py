@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from rowtrail.connectors.base import StreamSpec
-from rowtrail.connectors.capture.pages import KeyPage, Page, valid_keys
+from rowtrail.connectors.capture.pages import KeyPage, Page, one_batch, valid_keys
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.connectors.sources.sqlite_connection import Connection
@@ -74,6 +74,9 @@ class SqliteRows:
 
         The statement runs once per key, inside the driver: an index look-up each.
         """
+        if not len(keys):
+            nothing = one_batch(self.schema.arrow().empty_table())
+            return Page(rows=nothing, last=None, full=False, extra=(pa.array([], pa.bool_()),))
         names = {key.name: f"k{number}" for number, key in enumerate(self.keys)}
         asked = ", ".join(f"{key.placeholder} AS {names[key.name]}" for key in self.keys)
         bound = pa.RecordBatch.from_arrays(

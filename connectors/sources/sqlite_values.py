@@ -138,10 +138,11 @@ _REAL = (
     "CASE typeof({c}) WHEN 'real' THEN {c} WHEN 'integer' THEN "
     f"CASE WHEN {{c}} BETWEEN -{_EXACT} AND {_EXACT} THEN CAST({{c}} AS REAL) END END",
 )
-# Python and pandas know no year 0, which SQLite and Arrow do.
-_DATED = ("CASE WHEN typeof({c}) = 'text' AND {c} >= '0001' THEN {c} END",)
+# Python and pandas know no year 0, which SQLite and Arrow do. (`{c} >= '0001'` would compare as
+# numbers where the column has numeric affinity.)
+_DATED = ("CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' THEN {c} END",)
 _DATED_KEY = (
-    "CASE WHEN typeof({c}) = 'text' AND {c} >= '0001' AND substr({c}, 11, 1) = ' ' AND "
+    "CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' AND substr({c}, 11, 1) = ' ' AND "
     "(length({c}) = 19 OR (length({c}) = 26 AND substr({c}, 20) <> '.000000')) THEN {c} END",
 )
 _BY_CLASS = tuple(f"CASE typeof({{c}}) WHEN '{name}' THEN {{c}} END" for name in _CLASSES)

@@ -12,13 +12,21 @@ from rowtrail.checkpoints.states import DecisionKind, Stage
 from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
+from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
     DEFAULT_BATCH_ROWS,
     Breakers,
     PipelineDefinition,
     StreamDefinition,
 )
-from rowtrail.pipelines.requests import Request, RequestResult, failed_streams, submit
+from rowtrail.pipelines.definition_mistakes import note_mistakes
+from rowtrail.pipelines.requests import (
+    FROM_STAGES,
+    Request,
+    RequestResult,
+    failed_streams,
+    submit,
+)
 from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
 from rowtrail.pipelines.transforms import from_function, load
@@ -57,10 +65,6 @@ class Stream:
     def definition(self) -> StreamDefinition:
         """The stream as the engine takes it; raises ConfigurationError for a wrong word."""
         name = self.name or self.table
-        if self.capture == Capture.CURSOR and not self.cursor:
-            raise ConfigurationError(
-                f"Stream {name}: capture cursor needs the updated-at column's name in `cursor`."
-            )
         return StreamDefinition(
             name=name,
             table=self.table,
@@ -92,6 +96,15 @@ def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
         ) from None
 
 
+def _from_stage(text: str) -> Stage:
+    if text not in FROM_STAGES:
+        raise ConfigurationError(
+            f"A record goes on from `{'` or `'.join(FROM_STAGES)}`, not from {text!r}. Leave "
+            f"from_stage out to go on from the stage that failed."
+        )
+    return Stage(text)
+
+
 class Pipeline:
     """One source, one destination, some streams, one ledger.
 
@@ -110,23 +123,18 @@ class Pipeline:
         breakers: Breakers | None = None,
         install_capture: bool = False,
     ) -> None:
-        definitions = tuple(stream.definition() for stream in streams)
-        names = [one.name for one in definitions]
-        twice = sorted({one for one in names if names.count(one) > 1})
-        if twice:
-            raise ConfigurationError(
-                f"Pipeline {name} has the stream {', '.join(twice)} twice. Give one of them "
-                f"another `name` and `target`."
-            )
         self.definition = PipelineDefinition(
             name=name,
             source=source,
             destination=destination,
             ledger=Path(ledger) if ledger is not None else Path(f".rowtrail/{name}.ledger"),
-            streams=definitions,
+            streams=tuple(stream.definition() for stream in streams),
             breakers=breakers or Breakers(),
             install_capture=install_capture,
         )
+        mistakes = Mistakes(f"Pipeline {name}")
+        note_mistakes(self.definition, mistakes)
+        mistakes.raise_if_any()
 
     @classmethod
     def from_file(cls, path: str | Path = "rowtrail.toml") -> Pipeline:
@@ -205,10 +213,10 @@ class Pipeline:
     ) -> Request:
         return Request(
             kind=kind,
-            stream=stream,
+            stream=self.definition.stream(stream).name,
             record_ids=tuple(
                 RecordId(stream, key if isinstance(key, tuple) else (key,)) for key in keys
             ),
-            from_stage=None if from_stage is None else Stage(from_stage),
+            from_stage=None if from_stage is None else _from_stage(from_stage),
             reason=reason,
         )

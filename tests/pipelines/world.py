@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -26,7 +27,15 @@ class World:
         self.target = folder / "target.duckdb"
         self.ledger = folder / "ledger.db"
         self.clock = 0
-        self.sql(table)
+        if not self.source.exists():
+            self.sql(table)
+
+    def copy(self, folder: Path) -> World:
+        """The same world in another folder, to try something else from the same start."""
+        shutil.copytree(self.folder, folder)
+        copied = World(folder)
+        copied.clock = self.clock
+        return copied
 
     def sql(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Runs one statement at the source, committed."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 import traceback
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from rowtrail.cli import decide, demo, inspect_, ledger, run, setup, stream
+from rowtrail.cli import decide, demo, failures, ledger, record, run, setup, status, stream
+from rowtrail.cli.common import FAILED, USAGE
+from rowtrail.cli.output import print_json, say
 
 app = typer.Typer(
     name="rowtrail",
@@ -20,40 +24,83 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (setup, run, inspect_, decide):
+for part in (setup, run, status, failures, record, decide):
     part.register(app)
 app.add_typer(stream.app, name="stream")
 app.add_typer(ledger.app, name="ledger")
 demo.register(app)
 
-FAILED = 1
-USAGE = 2
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from rowtrail import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error; anywhere on the line.")
+    ] = False,
+) -> None:
+    """`--debug` stands here for the help alone: `execute` has taken it out of the line."""
 
 
 def main() -> None:
-    """The console script. Errors are one paragraph on standard error; a traceback with --debug."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) != len(sys.argv) - 1
+    """The console script."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(line: Sequence[str]) -> int:
+    """Carries out one command line and returns its exit code.
+
+    An error is one paragraph on standard error; with --json a document on standard output instead.
+    """
+    before, dashes, after = _at_dashes(line)
+    arguments = [one for one in before if one != "--debug"]
+    as_json = "--json" in arguments
+    if not arguments:
+        arguments = ["--help"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app([*arguments, *dashes, *after], prog_name="rowtrail", standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        code = _tell("Stopped. What was committed stays; the next run goes on from there.", FAILED)
+    except typer.Abort:
+        code = _tell("Nothing was changed.", FAILED, as_json=as_json)
+    except KeyboardInterrupt:
+        words = "Stopped. What was committed stays; the next run goes on from there."
+        code = _tell(words, FAILED, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: told as our own fault
-        if debug:
+        if len(arguments) < len(before):
             traceback.print_exc()
-        code = _tell(*_words(error), as_json="--json" in arguments)
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _tell(*_words(error), as_json=as_json)
+        if not as_json:
+            _tell_usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _at_dashes(line: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """What follows `--` is never an option."""
+    place = line.index("--") if "--" in line else len(line)
+    return line[:place], line[place : place + 1], line[place + 1 :]
 
 
 def _words(error: Exception) -> tuple[str, int]:
     """The paragraph and the exit code of an error."""
     show = getattr(error, "format_message", None)
     if callable(show):  # wrong usage, as the argument parser found it
-        context = getattr(error, "ctx", None)
-        usage = f"\n{context.get_usage()}" if context is not None else ""
-        return f"{show()}{usage}", USAGE
+        words = f"{str(show()).rstrip('.')}."
+        if re.search(r"No such option: -\d", words):
+            words += " A key that begins with a dash follows two: rowtrail record orders -- -42."
+        return words, USAGE
     from rowtrail.checkpoints.errors import LedgerError
     from rowtrail.connectors.errors import ConfigurationError, RowtrailError
 
@@ -68,9 +115,15 @@ def _words(error: Exception) -> tuple[str, int]:
     )
 
 
-def _tell(message: str, code: int, *, as_json: bool = False) -> int:
+def _tell_usage(error: Exception) -> None:
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        say(f"{context.get_usage()}\n`{context.command_path} --help` tells more.", to=sys.stderr)
+
+
+def _tell(message: str, code: int, *, as_json: bool) -> int:
     if as_json:
-        print(json.dumps({"error": message, "exit_code": code}))
+        print_json({"error": message, "exit_code": code})
     else:
-        print(f"Error: {message}" if code else message, file=sys.stderr)
+        say(f"Error: {message}", to=sys.stderr)
     return code

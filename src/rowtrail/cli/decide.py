@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -14,21 +15,31 @@ from rowtrail.cli.common import (
     Json,
     PipelineFile,
     ledger_of,
-    print_json,
     read_pipeline,
-    record_id_of,
-    stream_of,
 )
+from rowtrail.cli.output import count, named, print_json, say
+from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
-    from rowtrail.pipelines.requests import RequestResult
+    from rowtrail.checkpoints.record_id import RecordId
+    from rowtrail.checkpoints.states import Stage
+    from rowtrail.pipelines.definition import PipelineDefinition
+    from rowtrail.pipelines.requests import Request, RequestResult
 
 FromStage = Annotated[
     str | None,
-    typer.Option("--from", help="Go on from `transform` or `extract`.", metavar="STAGE"),
+    typer.Option(
+        "--from",
+        help="Go on from `transform`, or from `extract`: read the row anew.",
+        metavar="STAGE",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
 Reason = Annotated[str | None, typer.Option(help="Why; it stands in the trail.", metavar="TEXT")]
+Keys = Annotated[list[str] | None, typer.Argument(help="The records' keys.", metavar="KEY")]
+
+NAMED = 10
+"""So many records that failed again are told."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,8 +49,12 @@ def register(app: typer.Typer) -> None:
 
 
 def retry(
-    stream: Annotated[str | None, typer.Argument(help="Only this stream.")] = None,
-    keys: Annotated[list[str] | None, typer.Argument(help="Only these records.")] = None,
+    stream: Annotated[
+        str | None, typer.Argument(help="Only this stream.", metavar="STREAM")
+    ] = None,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Only these records.", metavar="KEY")
+    ] = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     from_stage: FromStage = None,
     dry_run: DryRun = False,
@@ -48,28 +63,29 @@ def retry(
 ) -> None:
     """Tries failed records again, from the stage at which each failed."""
     from rowtrail.checkpoints.states import DecisionKind
-    from rowtrail.pipelines.requests import Request, failed_streams, submit
+    from rowtrail.pipelines.requests import Request, failed_streams
 
-    definition = read_pipeline(pipeline)
-    if stream is not None:
-        stream_of(definition, stream)
-    names = [stream] if stream is not None else failed_streams(definition)
+    stage = _stage(from_stage)
+    definition = read_pipeline(pipeline, with_transforms=True)
+    wanted: dict[str, tuple[RecordId, ...]] = {}
+    if stream is None:
+        wanted |= dict.fromkeys(failed_streams(definition), ())
+    else:
+        name, ids = _named(definition, stream, keys or ())
+        wanted[name] = ids
+        _note_ignored(definition, name, ids)
     requests = [
         Request(
-            kind=DecisionKind.RETRY,
-            stream=name,
-            record_ids=tuple(record_id_of(definition, name, key) for key in keys or ()),
-            from_stage=_stage(from_stage),
-            reason=reason,
+            kind=DecisionKind.RETRY, stream=name, record_ids=ids, from_stage=stage, reason=reason
         )
-        for name in names
+        for name, ids in wanted.items()
     ]
-    _tell(submit(definition, requests, dry_run=dry_run), json=json, nothing="No record is failed.")
+    _submit(definition, requests, dry_run=dry_run, json=json)
 
 
 def replay(
-    stream: Annotated[str, typer.Argument(help="The stream.")],
-    keys: Annotated[list[str], typer.Argument(help="The records.")],
+    stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
+    keys: Keys = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     from_stage: FromStage = None,
     dry_run: DryRun = False,
@@ -78,22 +94,21 @@ def replay(
 ) -> None:
     """Reads records anew at the source and takes them through all stages, loaded or not."""
     from rowtrail.checkpoints.states import DecisionKind
-    from rowtrail.pipelines.requests import Request, submit
+    from rowtrail.pipelines.requests import Request
 
-    definition = read_pipeline(pipeline)
+    stage = _stage(from_stage)
+    definition = read_pipeline(pipeline, with_transforms=True)
+    name, ids = _named(definition, stream, keys or ())
+    _require_keys(ids)
     request = Request(
-        kind=DecisionKind.REPLAY,
-        stream=stream_of(definition, stream).name,
-        record_ids=tuple(record_id_of(definition, stream, key) for key in keys),
-        from_stage=_stage(from_stage),
-        reason=reason,
+        kind=DecisionKind.REPLAY, stream=name, record_ids=ids, from_stage=stage, reason=reason
     )
-    _tell(submit(definition, [request], dry_run=dry_run), json=json, nothing="")
+    _submit(definition, [request], dry_run=dry_run, json=json)
 
 
 def ignore(
-    stream: Annotated[str, typer.Argument(help="The stream.")],
-    keys: Annotated[list[str], typer.Argument(help="The records.")],
+    stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
+    keys: Keys = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     reason: Reason = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the decision back.")] = False,
@@ -105,39 +120,97 @@ def ignore(
     if not undo and not reason:
         raise typer.BadParameter("say why: it stands in the trail", param_hint="--reason")
     definition = read_pipeline(pipeline)
-    stream_of(definition, stream)
-    ids = [record_id_of(definition, stream, key) for key in keys]
+    name, ids = _named(definition, stream, keys or ())
+    _require_keys(ids)
     with ledger_of(definition) as ledger:
         if undo:
-            decision = ledger.decisions.unignore(stream, ids, actor(), reason)
+            decision = ledger.decisions.unignore(name, ids, actor(), reason)
         else:
-            decision = ledger.decisions.ignore(stream, ids, actor(), reason or "")
-    word = "no longer ignored" if undo else "ignored"
+            decision = ledger.decisions.ignore(name, ids, actor(), reason or "")
+    state = "failed" if undo else "ignored"
     if json:
-        print_json({"decision": decision.id, "records": [str(one) for one in ids], "state": word})
+        print_json({"decision": decision.id, "records": [str(one) for one in ids], "state": state})
+    elif undo:
+        say(f"{_list(ids)}: no longer ignored, so failed again (decision {decision.id}).")
     else:
-        print(f"{', '.join(map(str, ids))}: {word} (decision {decision.id}).")
+        say(f"{_list(ids)}: ignored from now on (decision {decision.id}); --undo takes it back.")
 
 
-def _stage(text: str | None):  # type: ignore[no-untyped-def]
-    from rowtrail.checkpoints.states import Stage
+def _named(
+    definition: PipelineDefinition, stream: str, keys: Sequence[str]
+) -> tuple[str, tuple[RecordId, ...]]:
+    name, texts = split(definition, stream, keys)
+    with ledger_of(definition) as ledger:
+        return name, tuple(record_ids(definition, ledger, name, texts))
+
+
+def _note_ignored(definition: PipelineDefinition, stream: str, ids: Sequence[RecordId]) -> None:
+    """A retry leaves ignored records out; whoever names one should know."""
+    from rowtrail.checkpoints.states import FailureState
+
+    if not ids:
+        return
+    with ledger_of(definition) as ledger:
+        ignored = ledger.failures.list(stream, (FailureState.IGNORED,), ids)
+    for one in ignored:
+        undo = f"rowtrail ignore {named(one.record_id)} --undo"
+        say(f"{one.record_id} is ignored and stays so; `{undo}` comes first.", to=sys.stderr)
+
+
+def _require_keys(ids: Sequence[RecordId]) -> None:
+    if not ids:
+        raise typer.BadParameter("name the records by their keys", param_hint="KEY")
+
+
+def _list(ids: Sequence[RecordId]) -> str:
+    return ", ".join(map(str, ids))
+
+
+def _stage(text: str | None) -> Stage | None:
+    from rowtrail.pipelines.requests import FROM_STAGES
 
     if text is None:
         return None
-    if text not in (Stage.TRANSFORM, Stage.EXTRACT):
-        raise typer.BadParameter(f"{text!r} is neither transform nor extract", param_hint="--from")
-    return Stage(text)
+    for stage in FROM_STAGES:
+        if text == stage.value:
+            return stage
+    raise typer.BadParameter(f"{text!r} is neither extract nor transform", param_hint="--from")
 
 
-def _tell(results: Sequence[RequestResult], *, json: bool, nothing: str) -> None:
+def _submit(
+    definition: PipelineDefinition, requests: Sequence[Request], *, dry_run: bool, json: bool
+) -> None:
+    from rowtrail.cli.reporter import Notes
+    from rowtrail.pipelines.requests import submit
+
+    results = submit(definition, requests, dry_run=dry_run, reporter=Notes()) if requests else []
     if json:
-        print_json([asdict(result) for result in results])
+        print_json({"requests": [asdict(result) for result in results]})
     elif not results:
-        print(nothing)
-    for result in results if not json else ():
-        number = "Dry run" if result.decision_id is None else f"Request {result.decision_id}"
-        print(f"{number}, {result.stream}: {result.text}.")
-        for failed in result.failed[:10]:
-            print(f"  {failed} failed again; `rowtrail record` tells why")
+        say("Nothing to retry: no record is failed.")
+    else:
+        for result in results:
+            _tell(definition, result)
     if any(result.failed for result in results):
         raise typer.Exit(COMPLETE_EXCEPT)
+
+
+def _tell(definition: PipelineDefinition, result: RequestResult) -> None:
+    number = "Dry run" if result.decision_id is None else f"Request {result.decision_id}"
+    say(f"{number}, {result.stream}: {result.text}{'' if result.text.endswith('.') else '.'}")
+    if result.failed and result.decision_id is not None:
+        _tell_causes(definition, result)
+
+
+def _tell_causes(definition: PipelineDefinition, result: RequestResult) -> None:
+    """Why records failed again; a dry run notes no causes."""
+    from rowtrail.checkpoints.record_id import RecordId
+
+    ids = [RecordId.parse(text) for text in result.failed[:NAMED]]
+    with ledger_of(definition) as ledger:
+        found = ledger.failures.list(result.stream, record_ids=ids)
+    for one in found:
+        say(f"{one.record_id} failed at {one.stage.value}: {one.message}", hanging="  ")
+    if len(result.failed) > NAMED:
+        left = count(len(result.failed) - NAMED, "record")
+        say(f"… and {left} more; `rowtrail failures {result.stream}` lists them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rowtrail.cli.common import COMPLETE_EXCEPT, Json, print_json
+from rowtrail.cli.common import COMPLETE_EXCEPT, FAILED, Json
+from rowtrail.cli.output import print_json
 
 if TYPE_CHECKING:
     from rowtrail.sample_data.day_two import Poison
@@ -23,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Made for the demo.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Made for the demo.", metavar="FOLDER")] = Path(
+        "demo"
+    ),
     json: Json = False,
 ) -> None:
     """Shows a shop's two days go into a warehouse, and three bad records found and mended."""
@@ -38,10 +42,10 @@ def demo(
     rows = sum(create_shop(folder / "shop.db").values())
     story.say(f"{folder}/shop.db has {rows:,} rows in five tables; {folder}/rowtrail.toml says")
     story.say("how each goes to the warehouse. First the triggers that note what changes:")
-    story.run("init", "--capture", "--yes", quiet=True)
+    story.run("init", "--capture", "--yes", lines=5)
 
     story.chapter("Day one: everything is loaded")
-    story.run("run", quiet=True)
+    story.run("run")
 
     story.chapter("Day two: the shop goes on, and three records go wrong")
     day = apply_day_two(folder / "shop.db")
@@ -52,9 +56,10 @@ def demo(
     story.say("entered again, a primary key changed. And:")
     for poison in POISONS:
         story.say(f"  {_name(poison)}: {poison.story}")
-    story.run("run", expect=COMPLETE_EXCEPT, quiet=True)
+    story.run("run", expect=COMPLETE_EXCEPT)
 
     story.chapter("8 a.m.: why is order 42 not right in the warehouse?")
+    story.run("failures")
     story.run("record", "orders", "42")
 
     story.chapter("Each is mended at the source, and retried alone")
@@ -64,7 +69,7 @@ def demo(
         key = ",".join(map(str, poison.key))
         story.run("retry", poison.stream, key, "--from", "extract")
     story.run("record", "orders", "42")
-    story.run("run", quiet=True)
+    story.run("run")
     story.run("status")
 
     story.chapter("The proof: source and target, row by row and value by value")
@@ -87,7 +92,7 @@ def demo(
             print(f"  {difference}")
         print(f"Source and target are NOT equal: {len(comparison.differences):,} differences.")
     if not comparison.equal:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _name(poison: Poison) -> str:
@@ -101,11 +106,17 @@ class _Story:
         self._folder = folder
         self._silent = silent
         self._chapters = 0
+        self._columns = shutil.get_terminal_size().columns
 
     def prepare(self) -> None:
         """Makes the folder; an earlier demo in it goes, anything else stays untouched."""
+        from rowtrail import sample_data
         from rowtrail.connectors.errors import ConfigurationError
 
+        if self._folder.exists() and not self._folder.is_dir():
+            raise ConfigurationError(
+                f"{self._folder} is a file. Name a folder: rowtrail demo FOLDER."
+            )
         entries = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else ()
         foreign = set(entries) - {*FILES, ".rowtrail", "shop.db-wal", "shop.db-shm"}
         if foreign:
@@ -116,8 +127,6 @@ class _Story:
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._folder.mkdir(parents=True, mode=0o700)
-        from rowtrail import sample_data
-
         template = Path(sample_data.__file__).with_name("rowtrail.toml")
         (self._folder / "rowtrail.toml").write_text(template.read_text("utf-8"), "utf-8")
 
@@ -129,23 +138,26 @@ class _Story:
         if not self._silent:
             print(text, flush=True)
 
-    def run(self, *arguments: str, expect: int = 0, quiet: bool = False) -> None:
-        """Runs `rowtrail …` in the folder; `quiet` leaves its log lines out."""
+    def run(self, *arguments: str, expect: int = 0, lines: int | None = None) -> None:
+        """Runs `rowtrail …` in the folder, without its log; of a long answer the first `lines`."""
         self.say(f"$ rowtrail {' '.join(arguments)}")
         done = subprocess.run(
             [sys.executable, "-m", "rowtrail", *arguments],
             cwd=self._folder,
+            env={**os.environ, "COLUMNS": str(self._columns)},
             check=False,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if quiet else None,
+            capture_output=True,
         )
         if done.returncode != expect:
-            print(done.stdout, done.stderr or "", file=sys.stderr)
+            print(done.stdout, done.stderr, file=sys.stderr)
             print(
                 f"The demo stopped: this command ended with exit code {done.returncode} instead of "
                 f"{expect}.",
                 file=sys.stderr,
             )
-            raise typer.Exit(1)
-        self.say(done.stdout.rstrip() + "\n")
+            raise typer.Exit(FAILED)
+        told = done.stdout.rstrip().splitlines()
+        if lines is not None and len(told) > lines:
+            told = [*told[:lines], "…", told[-1]]
+        self.say("\n".join(told) + "\n")

@@ -7,21 +7,17 @@ from typing import Annotated
 
 import typer
 
-from rowtrail.cli.common import (
-    DEFAULT_FILE,
-    Json,
-    PipelineFile,
-    ledger_of,
-    print_json,
-    read_pipeline,
-)
+from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, ledger_of, read_pipeline
+from rowtrail.cli.output import print_json, say
 
 app = typer.Typer(help="Backs the ledger up, or rebuilds it.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: rowtrail ledger backup /backups/shop.ledger")
 def backup(
-    file: Annotated[Path, typer.Argument(help="The new file; must not be there yet.")],
+    file: Annotated[
+        Path, typer.Argument(help="The new file; must not be there yet.", metavar="FILE")
+    ],
     pipeline: PipelineFile = DEFAULT_FILE,
     json: Json = False,
 ) -> None:
@@ -32,7 +28,7 @@ def backup(
     if json:
         print_json({"file": str(file)})
     else:
-        print(f"The ledger was copied to {file}.")
+        say(f"The ledger was copied to {file}.")
 
 
 @app.command(epilog="Example: rowtrail ledger rebuild")
@@ -44,5 +40,7 @@ def rebuild(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     notes = rebuild_ledger(definition)
     if json:
         print_json({"file": str(definition.ledger), "notes": notes})
-    else:
-        print("\n".join(notes))
+        return
+    for note in notes:
+        say(note)
+    say(f"The ledger is at {definition.ledger} again. `rowtrail status` shows what it knows.")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+from rowtrail.cli.output import say
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.results import BatchResult, StreamResult
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 @contextmanager
@@ -21,6 +27,13 @@ def reporter_for(*, json: bool) -> Iterator[Reporter]:
             yield live
     else:
         yield Lines()
+
+
+class Notes(Silent):
+    """Only what a person should read, on standard error."""
+
+    def note(self, text: str) -> None:
+        say(text, to=sys.stderr)
 
 
 class Lines:
@@ -38,7 +51,8 @@ class Lines:
         )
 
     def stream_done(self, result: StreamResult) -> None:
-        self._line(f"{result.name}: {result.summary}")
+        why = f": {result.error}" if result.error else ""
+        self._line(f"{result.name}: {result.summary}{why}")
 
     def note(self, text: str) -> None:
         self._line(text)
@@ -53,42 +67,47 @@ def _live() -> Iterator[Reporter]:
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True, highlight=False)
     columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description}", markup=False),
         TextColumn("{task.fields[rows]:>12,} records"),
         TextColumn("{task.fields[failed]}"),
         TimeElapsedColumn(),
     )
+    console = Console(stderr=True, highlight=False)
     with Progress(*columns, console=console, transient=True) as progress:
-        yield _Live(progress)
+        yield Live(progress)
 
 
-class _Live:
-    """A spinner a stream, with the records so far."""
+@dataclass
+class _Row:
+    """One stream on the display."""
 
-    def __init__(self, progress: object) -> None:
-        from rich.progress import Progress
+    task: TaskID
+    rows: int = 0
+    failed: int = 0
 
-        assert isinstance(progress, Progress)
-        self._progress = progress
-        self._tasks: dict[str, tuple[int, int, int]] = {}
+
+@dataclass
+class Live:
+    """A spinner a stream, with the records so far; it goes when the run ends."""
+
+    progress: Progress
+    _rows: dict[str, _Row] = field(default_factory=dict)
 
     def stream_started(self, name: str, capture: str) -> None:
-        task = self._progress.add_task(f"{name} ({capture})", rows=0, failed="", total=None)
-        self._tasks[name] = (int(task), 0, 0)
+        task = self.progress.add_task(f"{name} ({capture})", total=None, rows=0, failed="")
+        self._rows[name] = _Row(task)
 
     def batch_done(self, name: str, batch: BatchResult) -> None:
-        task, rows, failed = self._tasks[name]
-        rows, failed = rows + batch.counts.total, failed + batch.counts.failed
-        self._tasks[name] = (task, rows, failed)
-        words = f"{failed:,} failed" if failed else ""
-        self._progress.update(task, rows=rows, failed=words)  # type: ignore[arg-type]
+        row = self._rows[name]
+        row.rows += batch.counts.total
+        row.failed += batch.counts.failed
+        words = f"{row.failed:,} failed" if row.failed else ""
+        self.progress.update(row.task, rows=row.rows, failed=words)
 
     def stream_done(self, result: StreamResult) -> None:
-        task, _, _ = self._tasks[result.name]
-        self._progress.update(task, total=1, completed=1)  # type: ignore[arg-type]
+        self.progress.update(self._rows[result.name].task, total=1, completed=1)
 
     def note(self, text: str) -> None:
-        self._progress.console.print(text, markup=False)
+        self.progress.console.print(text, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,15 +11,18 @@ import typer
 from rowtrail.cli.common import (
     COMPLETE_EXCEPT,
     DEFAULT_FILE,
+    FAILED,
     Json,
     PipelineFile,
-    print_json,
-    print_table,
     read_pipeline,
 )
+from rowtrail.cli.output import count, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from rowtrail.pipelines.results import RunResult
+    from rowtrail.pipelines.results import RunResult, StreamResult
+
+NAMED = 10
+"""So many failed records of a stream are told; `rowtrail failures` tells the others."""
 
 
 def register(app: typer.Typer) -> None:
@@ -27,11 +31,12 @@ def register(app: typer.Typer) -> None:
 
 def run(
     streams: Annotated[
-        list[str] | None, typer.Argument(help="Only these streams.", metavar="[STREAM]...")
+        list[str] | None, typer.Argument(help="Only these streams.", metavar="STREAM")
     ] = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     resnapshot: Annotated[
-        list[str] | None, typer.Option(help="Read this stream anew.", metavar="STREAM")
+        list[str] | None,
+        typer.Option(help="Read this stream's table anew; can be repeated.", metavar="STREAM"),
     ] = None,
     allow_deletes: Annotated[
         str | None,
@@ -44,12 +49,13 @@ def run(
     from rowtrail.cli.reporter import reporter_for
     from rowtrail.pipelines.run import RunOptions, run_pipeline
 
-    definition = read_pipeline(pipeline)
+    share = None if allow_deletes is None else _share(allow_deletes)
+    definition = read_pipeline(pipeline, with_transforms=True)
     options = RunOptions(
-        streams=tuple(streams or ()),
-        resnapshot=tuple(resnapshot or ()),
-        allow_deletes=None if allow_deletes is None else _share(allow_deletes),
+        streams=tuple(streams or ()), resnapshot=tuple(resnapshot or ()), allow_deletes=share
     )
+    for name in (*options.streams, *options.resnapshot):
+        definition.stream(name)
     with reporter_for(json=json) as reporter:
         result = run_pipeline(definition, options, reporter=reporter)
     if json:
@@ -57,7 +63,7 @@ def run(
     else:
         tell(result)
     if result.state is RunState.FAILED:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
     if not result.complete:
         raise typer.Exit(COMPLETE_EXCEPT)
 
@@ -69,43 +75,64 @@ def _share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise typer.BadParameter(f"{text!r} is not a share such as 30%", param_hint="allow-deletes")
+        raise typer.BadParameter(
+            f"{text!r} is no share from 0% to 100%", param_hint="--allow-deletes"
+        )
     return share
 
 
 def tell(result: RunResult) -> None:
     """The result for a person: a table, what failed, and the last word."""
-    rows = [
-        (
-            stream.name,
-            stream.summary,
-            f"{stream.counts.loaded:,}",
-            f"{stream.counts.deleted:,}",
-            f"{stream.counts.filtered:,}",
-            f"{stream.counts.failed:,}",
-            f"{sum(stream.seconds.values()):.2f}",
-        )
-        for stream in result.streams.values()
-    ]
-    columns = ("stream", "state", "loaded", "deleted", "filtered", "failed", "seconds")
-    print_table(columns, rows, numbers=5)
+    print_table(
+        ("stream", "state", "loaded", "deleted", "filtered", "failed"),
+        [
+            (
+                stream.name,
+                _state(stream),
+                f"{stream.counts.loaded:,}",
+                f"{stream.counts.deleted:,}",
+                f"{stream.counts.filtered:,}",
+                f"{stream.counts.failed:,}",
+            )
+            for stream in result.streams.values()
+        ],
+        numbers=4,
+    )
+    say()
     for stream in result.streams.values():
-        if stream.error:
-            print(f"{stream.name}: {stream.error}\n")
-        for failed in stream.failed_records[:10]:
-            print(f"  {failed.record} failed at {failed.stage}: {failed.message}")
-        if len(stream.failed_records) > 10:
-            print(f"  … see `rowtrail failures {stream.name}` for all {stream.held_back:,}")
-    held_back = sum(stream.held_back for stream in result.streams.values())
-    if any(stream.error for stream in result.streams.values()):
-        print("Failed: at least one stream stopped; see above. The others are as the table says.")
-    elif held_back:
-        records = "record" if held_back == 1 else "records"
-        print(
-            f"Complete except {held_back:,} {records}, in {result.seconds:.1f} s. "
-            f"`rowtrail record STREAM KEY` tells the story of one."
+        _tell_stream(stream)
+    say(_last_word(result))
+
+
+def _state(stream: StreamResult) -> str:
+    """The summary less the reason, which follows below the table."""
+    return stream.summary.partition(";")[0].partition(":")[0]
+
+
+def _tell_stream(stream: StreamResult) -> None:
+    if stream.error:
+        say(f"{stream.name}: {stream.error}\n")
+    if stream.skipped:
+        say(f"{stream.name}: {stream.skipped}\n")
+    for failed in stream.failed_records[:NAMED]:
+        say(f"{failed.record} failed at {failed.stage}: {failed.message}", hanging="  ")
+    if stream.held_back > NAMED:
+        say(f"… `rowtrail failures {stream.name}` lists all {stream.held_back:,}.")
+
+
+def _last_word(result: RunResult) -> str:
+    streams = result.streams.values()
+    stopped = sum(stream.error is not None for stream in streams)
+    if stopped:
+        others = " The others are as the table says." if len(streams) > stopped else ""
+        return f"Failed: {count(stopped, 'stream')} stopped, as told above.{others}"
+    held_back = sum(stream.held_back for stream in streams)
+    if held_back:
+        first = next(stream.failed_records[0].record for stream in streams if stream.held_back)
+        return (
+            f"Complete except {count(held_back, 'record')}, in {result.seconds:.1f} s. "
+            f"`rowtrail record {shlex.quote(first)}` tells why, and what to do."
         )
-    elif not result.complete:
-        print("Not complete: some streams were not run; see the table.")
-    else:
-        print(f"Complete, in {result.seconds:.1f} s.")
+    if not result.complete:
+        return "Not complete: some streams were left out, as told above."
+    return f"Complete, in {result.seconds:.1f} s."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,14 @@ import typer
 
 from rowtrail.cli.common import (
     DEFAULT_FILE,
+    FAILED,
     Json,
     PipelineFile,
-    print_json,
+    Yes,
+    confirm,
     read_pipeline,
 )
+from rowtrail.cli.output import count, print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -23,37 +27,56 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    source: Annotated[str | None, typer.Argument(help="URL of the database to read.")] = None,
-    destination: Annotated[str | None, typer.Argument(help="URL of the warehouse.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(help="URL of the database to read.", metavar="SOURCE")
+    ] = None,
+    destination: Annotated[
+        str | None, typer.Argument(help="URL of the warehouse.", metavar="DESTINATION")
+    ] = None,
     pipeline: PipelineFile = DEFAULT_FILE,
-    name: Annotated[str, typer.Option(help="The pipeline's name.")] = "pipeline",
+    name: Annotated[
+        str | None, typer.Option(help="The pipeline's name; the source's if not set.")
+    ] = None,
     capture: Annotated[
         bool, typer.Option("--capture", help="Make change logs and triggers at the source.")
     ] = False,
     remove_capture: Annotated[
         bool, typer.Option("--remove-capture", help="Remove them from the source.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Writes a pipeline file for a source's tables, or sets up capture at the source."""
-    if capture or remove_capture:
-        if source is not None or (capture and remove_capture):
-            raise typer.BadParameter(
-                "give either SOURCE and DESTINATION, or --capture, or --remove-capture"
-            )
+    both = source is not None and destination is not None
+    one = source is not None or destination is not None
+    if [one, capture, remove_capture].count(True) != 1 or one != both:
+        raise typer.BadParameter(
+            "give one of these: SOURCE and DESTINATION, or --capture, or --remove-capture"
+        )
+    if source is not None and destination is not None:
+        _write_file(pipeline, name or _name_of(source), source, destination, json=json)
+    else:
         _change_source(pipeline, remove=remove_capture, yes=yes, json=json)
-        return
-    if source is None or destination is None:
-        raise typer.BadParameter("give SOURCE and DESTINATION, or --capture, or --remove-capture")
+
+
+def _name_of(source: str) -> str:
+    """The database's name, as far as a pipeline may have it."""
+    last = Path(source.partition("?")[0]).stem
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).strip("_") or "pipeline"
+
+
+def _write_file(path: Path, name: str, source: str, destination: str, *, json: bool) -> None:
     from rowtrail.pipelines.scaffold import write_pipeline_file
 
-    tables = write_pipeline_file(pipeline, name=name, source=source, destination=destination)
+    written = write_pipeline_file(path, name=name, source=source, destination=destination)
     if json:
-        print_json({"file": str(pipeline), "streams": tables})
-    else:
-        print(f"{pipeline} has {len(tables)} streams: {', '.join(tables)}.")
-        print("Next: `rowtrail check`, then `rowtrail init --capture`, then `rowtrail run`.")
+        print_json({"file": str(path), **asdict(written)})
+        return
+    listed = ", ".join(written.streams)
+    say(f"{path} was written with {count(len(written.streams), 'stream')}: {listed}.")
+    for table, why in written.left_out.items():
+        say(f"Left out: {table}. {why}", hanging="  ")
+    say("Next: `rowtrail check`, then `rowtrail init --capture`, then `rowtrail run`.")
 
 
 def _change_source(path: Path, *, remove: bool, yes: bool, json: bool) -> None:
@@ -63,35 +86,35 @@ def _change_source(path: Path, *, remove: bool, yes: bool, json: bool) -> None:
     plan = (removal_plan if remove else capture_plan)(definition, definition.streams)
     if not json:
         for statement in plan:
-            print(f"{statement.rstrip(';')};\n")
-    if not plan and not json:
-        print("Nothing to do at the source.")
-    if plan and not yes and not json:
-        typer.confirm(f"Run these {len(plan)} statements at the source?", abort=True)
-    if plan and json and not yes:
-        raise typer.BadParameter("with --json nobody can be asked: add --yes", param_hint="--json")
-    execute_at_source(definition, plan)
+            say(f"{statement.rstrip(';')};\n", hanging="    ")
+    if plan:
+        question = f"Run {'this' if len(plan) == 1 else 'these'} {count(len(plan), 'statement')}"
+        confirm(f"{question} at the source?", yes=yes, json=json)
+        execute_at_source(definition, plan)
     if json:
         print_json({"executed": plan})
     elif plan:
-        print(f"Done: {len(plan)} statements ran at the source.")
+        say(f"Done: {count(len(plan), 'statement')} ran at the source, in one transaction.")
+    else:
+        say("Nothing to do at the source: all is as it should be.")
 
 
 def check(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     """Looks for what would stop a run, without changing anything."""
     from rowtrail.pipelines.check import check_pipeline
 
-    definition = read_pipeline(pipeline)
+    definition = read_pipeline(pipeline, with_transforms=True)
     problems = check_pipeline(definition)
-    if json:
-        print_json([asdict(problem) for problem in problems])
-    for problem in problems if not json else ():
-        word = "problem" if problem.fatal else "note"
-        print(f"{word}: {problem.stream}: {problem.message}")
-        if problem.remedy:
-            print(f"  {problem.remedy}")
     fatal = sum(problem.fatal for problem in problems)
+    if json:
+        print_json({"ready": not fatal, "problems": [asdict(problem) for problem in problems]})
+    for problem in problems if not json else ():
+        word = "Problem" if problem.fatal else "Note"
+        say(f"{word}: {problem.stream}: {problem.message}", hanging="  ")
+        say(f"{problem.remedy}\n" if problem.remedy else "", indent="  ")
     if fatal:
-        raise typer.Exit(1)
+        if not json:
+            say(f"Not ready: {count(fatal, 'problem')} would stop a run.")
+        raise typer.Exit(FAILED)
     if not json:
-        print(f"Ready: {len(definition.streams)} streams can be run.")
+        say(f"Ready: {count(len(definition.streams), 'stream')} can be run.")

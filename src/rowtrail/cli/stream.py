@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rowtrail.cli.common import (
-    DEFAULT_FILE,
-    Json,
-    PipelineFile,
-    print_json,
-    read_pipeline,
-    stream_of,
-)
+from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, Yes, confirm, read_pipeline
+from rowtrail.cli.output import print_json, say
 
 app = typer.Typer(help="Pauses, resumes, re-reads or drops a stream.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")]
@@ -22,7 +17,7 @@ Name = Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")]
 @app.command(epilog="Example: rowtrail stream pause orders")
 def pause(stream: Name, pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     """Leaves the stream out of runs until it is resumed."""
-    _do("pause", stream, pipeline, json, f"{stream} is paused.")
+    _do("pause", stream, pipeline, json, f"{stream} is paused: runs leave it out.")
 
 
 @app.command(epilog="Example: rowtrail stream resume orders")
@@ -34,29 +29,36 @@ def resume(stream: Name, pipeline: PipelineFile = DEFAULT_FILE, json: Json = Fal
 @app.command(epilog="Example: rowtrail stream resnapshot orders")
 def resnapshot(stream: Name, pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     """Has the next run read the whole table anew; rows gone from the source go at the target."""
-    _do("resnapshot", stream, pipeline, json, f"{stream} is read anew by the next run.")
+    _do("resnapshot", stream, pipeline, json, f"The next run reads {stream} anew.")
 
 
-@app.command(epilog="Example: rowtrail stream drop orders")
+@app.command(epilog="Example: rowtrail stream drop orders --yes")
 def drop(
     stream: Name,
     pipeline: PipelineFile = DEFAULT_FILE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Forgets all that the ledger knows of the stream; its target table stays."""
-    if not yes:
-        typer.confirm(f"Forget the position and the trails of {stream}?", abort=True)
-    _do("drop", stream, pipeline, json, f"{stream} is forgotten.")
+    """Forgets a stream that is no longer in the file; its target table stays."""
+    confirm(f"Forget the position and the trails of {stream}?", yes=yes, json=json)
+    _do("drop", stream, pipeline, json, f"{stream} is forgotten; its target table stays.")
 
 
-def _do(action: str, stream: str, path, json: bool, words: str) -> None:  # type: ignore[no-untyped-def]
+def _do(action: str, stream: str, path: Path, json: bool, words: str) -> None:
+    from rowtrail.connectors.errors import ConfigurationError
     from rowtrail.pipelines.stream_actions import ACTIONS
 
     definition = read_pipeline(path)
-    stream_of(definition, stream)
+    if action != "drop":
+        definition.stream(stream)
+    elif any(one.name == stream for one in definition.streams):
+        raise ConfigurationError(
+            f"Stream {stream} is still in {path}, so that the next run would take it up again from "
+            f"the target's receipts. Take it out of the file first. To load it from the start, use "
+            f"`rowtrail stream resnapshot {stream}`."
+        )
     ACTIONS[action](definition, stream)
     if json:
         print_json({"stream": stream, "done": action})
     else:
-        print(words)
+        say(words)
