@@ -24,12 +24,12 @@ def main() -> None:
             print(f"{name}: {value}")
         print(f"rounds: {settings.rounds}; ratios are medians over rounds, with their spread")
         if settings.scale != 1:
-            print(f"all row counts times {settings.scale:g}: the limits are meant for 1")
+            print(f"all row counts times {settings.scale:g}; limits are judged at 1 only")
         reports = {}
         for name in options.names or NAMES:
             print(flush=True)
             reports[name] = _run(name, settings)
-            print(reports[name].text(), flush=True)
+            print(reports[name].text(judged=settings.scale == 1), flush=True)
     if options.json is not None:
         options.json.write_text(_document(machine, settings, reports), encoding="utf-8")
 
@@ -41,14 +41,18 @@ def _run(name: str, settings: Settings) -> Report:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=", ".join(NAMES)
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each variant")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies all row counts")
     parser.add_argument("--folder", type=Path, help="where the data goes, for another disk")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every single figure")
-    return parser.parse_args()
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(NAMES))
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if options.rounds < 1 or options.scale <= 0:
+        parser.error("--rounds starts at 1, and --scale is above 0")
+    return options
 
 
 def _document(machine: dict[str, str], settings: Settings, reports: dict[str, Report]) -> str:

@@ -19,6 +19,7 @@ _IMPORTED_WHEN_USED = (
     "adbc_driver_sqlite.dbapi",
     "duckdb",
     "pandas",
+    "pyarrow.acero",
     "pyarrow.compute",
     "pyarrow.ipc",
     "rowtrail",

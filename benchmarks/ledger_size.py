@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.report import Limit, Report, spread
+from benchmarks.settings import Settings
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import BatchKind, Manifest
 
 BATCH_ROWS = 50_000
 BATCHES = 20
-ROUNDS = 5
 SEED = 20_240_131
 
 Keys = Callable[[np.random.Generator, int], pa.Array]
@@ -46,6 +47,9 @@ def random_uuids(random: np.random.Generator, _batch: int) -> pa.Array:
 
 def _hyphenated(digits: str) -> str:
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+MOST_BYTES: dict[Keys, float] = {ordered_integers: 8, random_integers: 8, random_uuids: 20}
 
 
 def manifest(batch_id: str, keys: pa.Array, first_position: int, *, rising: bool) -> Manifest:
@@ -88,31 +92,35 @@ def fill(ledger: Ledger, keys: Keys, batches: int, *, rising: bool) -> float:
     return seconds
 
 
-def measure(keys: Keys, *, rising: bool) -> tuple[float, float]:
+def measure(settings: Settings, keys: Keys, *, rising: bool) -> tuple[float, float]:
     """Bytes per record and seconds per million records, of one ledger."""
-    with tempfile.TemporaryDirectory() as folder:
+    batches = max(1, round(BATCHES * settings.scale))
+    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
         path = Path(folder) / "ledger.db"
         ledger = open_ledger(path, "benchmark")
-        seconds = fill(ledger, keys, BATCHES, rising=rising)
+        seconds = fill(ledger, keys, batches, rising=rising)
         ledger.close()
-        records = BATCHES * BATCH_ROWS
+        records = batches * BATCH_ROWS
         return path.stat().st_size / records, seconds / records * 1_000_000
 
 
-def main() -> None:
-    print(f"Ledger: {BATCHES} batches of {BATCH_ROWS:,} records, medians of {ROUNDS} rounds")
-    print(f"{'keys':<18}{'versions':<10}{'bytes/record':>14}{'s/million':>12}{'spread':>16}")
-    for keys in (ordered_integers, random_integers, random_uuids):
+def main(settings: Settings) -> Report:
+    """Each kind of key, with constant and with rising versions."""
+    rows: list[tuple[str, ...]] = []
+    limits: list[Limit] = []
+    raw: dict[str, list[tuple[float, float]]] = {}
+    for keys, most in MOST_BYTES.items():
         for rising in (False, True):
-            rounds = [measure(keys, rising=rising) for _ in range(ROUNDS)]
+            name = f"{keys.__name__.replace('_', ' ')}, {'rising' if rising else 'constant'}"
+            rounds = [measure(settings, keys, rising=rising) for _ in range(settings.rounds)]
             size = statistics.median(size for size, _ in rounds)
-            times = sorted(seconds for _, seconds in rounds)
-            print(
-                f"{keys.__name__.replace('_', ' '):<18}{'rising' if rising else 'constant':<10}"
-                f"{size:>14.2f}{statistics.median(times):>12.3f}"
-                f"{f'{times[0]:.3f} to {times[-1]:.3f}':>16}"
-            )
-
-
-if __name__ == "__main__":
-    main()
+            rows.append((name, f"{size:.2f}", *spread([seconds for _, seconds in rounds], 3)))
+            limits.append(Limit(what=f"bytes per record, {name}", figure=size, most=most))
+            raw[name] = rounds
+    return Report(
+        title=f"The ledger's file and time, batches of {BATCH_ROWS:,} records",
+        columns=("keys, versions", "bytes/record", "s/million", "min-max"),
+        rows=rows,
+        limits=limits,
+        raw=raw,
+    )

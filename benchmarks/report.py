@@ -37,8 +37,9 @@ class Report:
     notes: Sequence[str] = ()
     raw: Mapping[str, Any]  # every single figure, as JSON values
 
-    def text(self) -> str:
-        limits = [f"  {limit.text()}" for limit in self.limits]
+    def text(self, *, judged: bool = True) -> str:
+        """As a person reads it; the limits only where they are `judged`."""
+        limits = [f"  {limit.text()}" for limit in self.limits if judged]
         notes = [f"  {note}" for note in self.notes]
         return "\n".join([self.title, *_table(self.columns, self.rows), *limits, *notes])
 

@@ -18,11 +18,15 @@ from benchmarks.ledger_size import (
     random_integers,
     random_uuids,
 )
+from benchmarks.report import Limit, Report, spread
+from benchmarks.settings import Settings
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.record_id import KeyValue, RecordId
 
 BATCHES = 200
-ROUNDS = 15
+LOOKUPS = 15
+MOST = 100.0
+"""Milliseconds that the trail of one record may take."""
 
 
 def some_keys(keys: Keys, count: int) -> list[KeyValue]:
@@ -40,17 +44,17 @@ def lookup(ledger: Ledger, key: KeyValue) -> float:
     return seconds * 1000
 
 
-def measure(keys: Keys) -> tuple[float, float, list[float]]:
+def measure(settings: Settings, keys: Keys) -> tuple[float, float, list[float]]:
     """Milliseconds of the first look-up of a fresh ledger, of an absent key, and of others."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
         path = Path(folder) / "ledger.db"
         ledger = open_ledger(path, "benchmark")
-        fill(ledger, keys, BATCHES, rising=True)
+        fill(ledger, keys, _batches(settings), rising=True)
         ledger.close()
-        wanted = some_keys(keys, ROUNDS + 1)
+        wanted = some_keys(keys, LOOKUPS + 1)
         ledger = open_ledger(path, "benchmark")
         first = lookup(ledger, wanted[0])
-        others = sorted(lookup(ledger, key) for key in wanted[1:])
+        others = [lookup(ledger, key) for key in wanted[1:]]
         begin = time.perf_counter()
         assert ledger.trail(RecordId("records", ("no such key",))) == []
         absent = (time.perf_counter() - begin) * 1000
@@ -58,17 +62,27 @@ def measure(keys: Keys) -> tuple[float, float, list[float]]:
         return first, absent, others
 
 
-def main() -> None:
-    print(f"Trail of one record in {BATCHES * BATCH_ROWS:,} checkpoints, {ROUNDS} look-ups, ms")
-    print(f"{'keys':<18}{'first':>10}{'median':>10}{'spread':>16}{'absent':>10}")
+def main(settings: Settings) -> Report:
+    """Each kind of key: its ledger is filled once and asked many times."""
+    rows: list[tuple[str, ...]] = []
+    limits: list[Limit] = []
+    raw: dict[str, list[float]] = {}
     for keys in (ordered_integers, random_integers, random_uuids):
-        first, absent, others = measure(keys)
-        print(
-            f"{keys.__name__.replace('_', ' '):<18}{first:>10.1f}"
-            f"{statistics.median(others):>10.1f}"
-            f"{f'{others[0]:.1f} to {others[-1]:.1f}':>16}{absent:>10.1f}"
-        )
+        name = keys.__name__.replace("_", " ")
+        first, absent, others = measure(settings, keys)
+        rows.append((name, f"{first:.1f}", *spread(others, 1), f"{absent:.1f}"))
+        figure = max(first, statistics.median(others))
+        limits.append(Limit(what=f"trail, {name}", figure=figure, most=MOST, unit=" ms"))
+        raw[name] = [first, *others]
+    records = _batches(settings) * BATCH_ROWS
+    return Report(
+        title=f"Trail of one record among {records:,} checkpoints, {LOOKUPS} look-ups (ms)",
+        columns=("keys", "first", "median", "min-max", "absent key"),
+        rows=rows,
+        limits=limits,
+        raw=raw,
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _batches(settings: Settings) -> int:
+    return max(1, round(BATCHES * settings.scale))

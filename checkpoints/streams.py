@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, delete, select
+from sqlalchemy import Connection, Row, and_, delete, select
 
 from rowtrail.checkpoints import pages, tables
 from rowtrail.checkpoints.errors import LedgerError, UnknownError
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.checkpoints.store import Store
-from rowtrail.checkpoints.tables import streams
+from rowtrail.checkpoints.tables import failures, streams
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,7 +83,8 @@ class Streams:
 
         It means that history of this ledger was lost, decisions among it. The target may hold rows
         whose revision is the number of a lost decision, so from now on decisions are numbered
-        from the time in milliseconds: above any number that was issued one by one.
+        from the time in milliseconds: above any number that was issued one by one. Images of what
+        is held back go: the record may have changed since, and only its row can tell.
         """
         now = self._store.now()
         with self._store.write() as connection:
@@ -92,6 +93,10 @@ class Streams:
                 _insert(connection, self._store, name, capture, epoch) if row is None else row.id
             )
             pages.drop(connection, stream_id)
+            held_back = and_(failures.c.stream_id == stream_id, failures.c.ended_at.is_(None))
+            connection.execute(
+                failures.update().where(held_back).values(extracted=None, transformed=None)
+            )
             self._update(
                 connection,
                 stream_id,

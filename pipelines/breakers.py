@@ -5,7 +5,6 @@ from __future__ import annotations
 from rowtrail.connectors.errors import StopError
 from rowtrail.pipelines.definition import Breakers
 
-
 HANDFUL = 10
 """A target of fewer rows may lose them all without anybody being asked."""
 
@@ -52,6 +51,9 @@ class BreakerCount:
 
     def _check_deletes(self) -> None:
         limits = self.limits
+        # More deletes than rows are possible: of rows that came and went since the last run.
+        if limits.deleted_share >= 1:
+            return
         if not self._live_rows or self._deleted <= self._live_rows * limits.deleted_share:
             return
         if self._deleted >= self._live_rows >= HANDFUL:

@@ -145,7 +145,7 @@ def commit_batch(
         lane.ledger.batches.close(batch.batch_id, rows)  # 5
     lane.faults(Point.CLOSED)
     if plan.position_after is not None:
-        lane.acknowledge(plan.position_after)  # 6
+        retry_transient(partial(lane.acknowledge, plan.position_after))  # 6
     lane.faults(Point.ACKNOWLEDGED)
     return BatchResult(
         batch_id=batch.batch_id,

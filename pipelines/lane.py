@@ -8,6 +8,7 @@ from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
+from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane

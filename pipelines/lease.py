@@ -7,7 +7,7 @@ import socket
 import threading
 from contextlib import suppress
 
-from rowtrail.checkpoints.errors import LedgerError
+from rowtrail.checkpoints.errors import LeaseLostError, LedgerError
 from rowtrail.checkpoints.ledger import Ledger
 
 HEARTBEAT = 15.0
@@ -45,9 +45,11 @@ class HeldLease:
         while not self._stop.wait(HEARTBEAT):
             try:
                 self._ledger.leases.renew(self.generation)
-            except LedgerError as error:
+            except LeaseLostError as error:
                 self._lost = error
                 return
+            except LedgerError:
+                continue  # a ledger that is busy for a while: the lease is ours until taken over
 
 
 def holder() -> str:

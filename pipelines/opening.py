@@ -84,5 +84,5 @@ def existing_ledger(definition: PipelineDefinition) -> Ledger:
 
 def recover_streams(opened: OpenPipeline) -> list[str]:
     """Brings ledger and target together; to be called before anything else is done."""
-    names = [stream.name for stream in opened.definition.streams]
-    return recover(opened.ledger, opened.destination, names)
+    tables = {stream.name: stream.target for stream in opened.definition.streams}
+    return recover(opened.ledger, opened.destination, tables)

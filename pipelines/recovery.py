@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from rowtrail.checkpoints.ledger import Ledger
-from rowtrail.checkpoints.states import BatchState, StreamRecord, StreamState
-from rowtrail.connectors.base import Destination, Receipt
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import (
+    BatchState,
+    NewFailure,
+    RunState,
+    Stage,
+    StreamRecord,
+    StreamState,
+)
+from rowtrail.connectors.base import Destination, Gap, Receipt
+from rowtrail.connectors.changes import Operation
+from rowtrail.pipelines.plan import error_fingerprint
 
 
-def recover(ledger: Ledger, destination: Destination, streams: Collection[str]) -> list[str]:
+def recover(ledger: Ledger, destination: Destination, streams: Mapping[str, str]) -> list[str]:
     """Finishes or abandons what a crash left, and compares receipts with the ledger.
 
-    Returns what it did, in plain words. Call it as the holder of the lease, before any read.
+    `streams` gives the target table of each. Returns what it did, in plain words. Call it as the
+    holder of the lease, before any read.
 
     - A prepared batch whose receipt is at the target is closed from its manifest; any other
       unfinished batch is abandoned, and what it held is read again.
     - A receipt that is newer than the ledger (an older ledger was put back) is adopted: the stream
-      goes on after it.
+      goes on after it, and what failed in between is known again from the target's gaps.
     - A receipt that is missing or older (an older target was put back) stops the stream: what the
       ledger believes to be loaded is not there. Only a new snapshot mends that.
     """
-    receipts = {
-        receipt.stream: receipt for receipt in destination.receipts() if receipt.stream in streams
-    }
+    receipts = {receipt.stream: receipt for receipt in destination.receipts()}
     notes = [
         f"Run {run_id} had ended without a word; it is marked as abandoned."
         for run_id in ledger.runs.abandon_running()
     ]
-    notes += _finish_batches(ledger, receipts)
-    for name in streams:
-        notes += _compare(ledger, ledger.streams.get(name), receipts.get(name))
+    notes += settle(ledger, receipts)
+    for name, table in streams.items():
+        receipt = receipts.get(name)
+        record = ledger.streams.get(name)
+        sequence = record.sequence if record is not None else 0
+        if receipt is not None and receipt.sequence > sequence:
+            notes += adopt(ledger, destination, table, receipt, "an older ledger was put back")
+        elif record is not None:
+            notes += _check_target(ledger, record, receipt)
     return notes
 
 
-def _finish_batches(ledger: Ledger, receipts: dict[str, Receipt]) -> list[str]:
+def settle(ledger: Ledger, receipts: Mapping[str, Receipt]) -> list[str]:
+    """Closes or abandons every unfinished batch, as the newest receipt of its stream says."""
     notes = []
     for batch in ledger.batches.unfinished():
         receipt = receipts.get(batch.stream)
@@ -62,24 +78,32 @@ def superseded_rows(receipt: Receipt) -> pa.Array:
     return pa.array(np.frombuffer(receipt.superseded, dtype="<u4").astype(np.uint32))
 
 
-def _compare(ledger: Ledger, record: StreamRecord | None, receipt: Receipt | None) -> list[str]:
-    sequence = record.sequence if record is not None else 0
-    if receipt is not None and receipt.sequence > sequence:
-        return [adopt(ledger, receipt, "an older ledger was put back")]
-    same = record is not None and receipt is not None and receipt.batch_id == record.last_batch_id
-    if record is None or same or not sequence or record.state is StreamState.NEEDS_SNAPSHOT:
+def _check_target(ledger: Ledger, record: StreamRecord, receipt: Receipt | None) -> list[str]:
+    """Stops a stream whose target lacks what the ledger believes to be there."""
+    same = receipt is not None and receipt.batch_id == record.last_batch_id
+    # A stream without a position is read from the start: nothing rests on what it once loaded.
+    from_the_start = record.position is None or not record.sequence
+    if same or from_the_start or record.state is StreamState.NEEDS_SNAPSHOT:
         return []
     has = "has no receipt of it" if receipt is None else f"ends at batch {receipt.sequence}"
     reason = (
-        f"the ledger has loaded {sequence} batches and the target {has}: an older target was put "
-        f"back. Run `rowtrail run --resnapshot {record.name}` to read the table anew."
+        f"the ledger has loaded {record.sequence} batches and the target {has}: an older target "
+        f"was put back. Run `rowtrail run --resnapshot {record.name}` to read the table anew."
     )
     ledger.streams.set_state(record.name, StreamState.NEEDS_SNAPSHOT, reason)
     return [f"Stream {record.name} needs a snapshot: {reason}"]
 
 
-def adopt(ledger: Ledger, receipt: Receipt, why: str) -> str:
-    """Lets the ledger go on from where the target is; says so in a sentence."""
+def adopt(
+    ledger: Ledger, destination: Destination, table: str, receipt: Receipt, why: str
+) -> list[str]:
+    """Lets the ledger go on from where the target is; says so in sentences.
+
+    The position moves last: what a crash cuts off before is done again.
+    """
+    if ledger.streams.get(receipt.stream) is None:
+        ledger.streams.begin_epoch(receipt.stream, receipt.capture)
+    restored = _restore_failures(ledger, destination, receipt.stream, table)
     ledger.streams.adopt(
         receipt.stream,
         capture=receipt.capture,
@@ -89,8 +113,40 @@ def adopt(ledger: Ledger, receipt: Receipt, why: str) -> str:
         sequence=receipt.sequence,
         batch_id=receipt.batch_id,
     )
-    return (
+    return [
         f"Stream {receipt.stream} is at batch {receipt.sequence} at the target, beyond what the "
         f"ledger knows ({why}): the ledger goes on from there. The trail of the batches between "
-        f"is not known."
+        f"is not known.",
+        *restored,
+    ]
+
+
+def _restore_failures(
+    ledger: Ledger, destination: Destination, stream: str, table: str
+) -> list[str]:
+    """Holds back what the target's gaps name and the ledger does not know (any more)."""
+    there = destination.describe(table)
+    if there is None or not there.gaps:
+        return []
+    run_id = ledger.runs.start()
+    restored = ledger.failures.restore([_failure(gap) for gap in there.gaps], run_id)
+    words = f"Stream {stream}: {restored:,} failed records are known again, without images."
+    ledger.runs.finish(run_id, RunState.COMPLETE, words)
+    return [words] if restored else []
+
+
+def _failure(gap: Gap) -> NewFailure:
+    return NewFailure(
+        record_id=RecordId.parse(gap.record),
+        operation=int(Operation.UPDATE),
+        # The lowest version there is: whatever is read of this record now is newer.
+        version=(0, 0, 0, 0),
+        stage=Stage(gap.stage),
+        error_class="RestoredFromTarget",
+        message=gap.reason,
+        fingerprint=error_fingerprint(Stage(gap.stage), "RestoredFromTarget", gap.reason),
+        code_fingerprint=None,
+        extracted=None,
+        transformed=None,
+        since=gap.since,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,10 +18,12 @@ from rowtrail.checkpoints.states import (
     DecisionKind,
     Failure,
     Stage,
+    StreamState,
 )
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.commit import commit_batch
+from rowtrail.pipelines.definition import Breakers
 from rowtrail.pipelines.images import from_image
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lane import ReadyStream, make_ready
@@ -58,9 +61,13 @@ def carry_out(
     A retry goes on from the stage that failed with the captured image, or from the transform when
     its code has changed since; `from_stage` says otherwise. A replay fetches the row as it is now.
     With `dry_run` the stages run and the load is tried and rolled back; nothing is written.
+    Raises ConfigurationError where `must_wait` gives a reason.
     """
+    reason = must_wait(opened, decision)
+    if reason is not None:
+        raise ConfigurationError(reason)
     stream = opened.definition.stream(decision.stream)
-    ready = make_ready(opened, stream, run_id, opened.definition.breakers)
+    ready = make_ready(opened, stream, run_id, _breakers(opened, decision))
     act = preview_batch if dry_run else commit_batch
     results: list[BatchResult] = []
     origins: list[str] = []
@@ -83,6 +90,32 @@ def carry_out(
         text=_words(decision, counts, origins, dry_run=dry_run),
         failed=tuple(record for result in results for record in result.failed_records),
     )
+
+
+def must_wait(opened: OpenPipeline, decision: Decision) -> str | None:
+    """Why single records of the stream cannot be taken up before its next run; None if they can.
+
+    A row that is fetched is stamped with the position that the stream has applied. Without one its
+    version could be above that of a change which is read later, and hide that change.
+    """
+    stream = opened.definition.stream(decision.stream)
+    record = opened.ledger.streams.get(stream.name)
+    if record is not None and record.state is StreamState.NEEDS_SNAPSHOT:
+        return f"Stream {stream.name} needs a snapshot: {record.state_reason}"
+    if record is None or record.position is None or record.capture != stream.capture.value:
+        return (
+            f"Stream {stream.name} is to be read from the start, so no single record of it can be "
+            f"taken up yet. Run `rowtrail run {stream.name}` first."
+        )
+    return None
+
+
+def _breakers(opened: OpenPipeline, decision: Decision) -> Breakers:
+    """A person chose the records of a retry, all failed: that many fail again is no alarm."""
+    limits = opened.definition.breakers
+    if decision.kind is not DecisionKind.RETRY:
+        return limits
+    return replace(limits, failed_records=sys.maxsize, failed_share=1.0)
 
 
 _KINDS = {DecisionKind.RETRY: BatchKind.RETRY, DecisionKind.REPLAY: BatchKind.REPLAY}

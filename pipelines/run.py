@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -37,7 +38,8 @@ from rowtrail.pipelines.opening import (
     recover_streams,
 )
 from rowtrail.pipelines.progress import Reporter, Silent
-from rowtrail.pipelines.replay import carry_out
+from rowtrail.pipelines.recovery import settle
+from rowtrail.pipelines.replay import carry_out, must_wait
 from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
 from rowtrail.pipelines.retrying import retry_transient
 
@@ -109,14 +111,20 @@ def _finish(opened: OpenPipeline, run_id: str, state: RunState, message: str) ->
 
 
 def carry_out_pending(opened: OpenPipeline, run_id: str) -> list[str]:
-    """Carries out what people asked for while another process held the lease."""
+    """Carries out what people asked for while another process held the lease.
+
+    What must wait for its stream to be read stays pending.
+    """
     done = []
     for decision in opened.ledger.decisions.pending():
+        if must_wait(opened, decision) is not None:
+            continue
         try:
             text = carry_out(opened, decision, run_id).text
             state = DecisionState.DONE
         except RowtrailError as error:
             text, state = str(error), DecisionState.FAILED
+            _settle(opened)
         opened.ledger.decisions.finish(decision.id, state, text)
         opened.reporter.note(f"Request {decision.id}: {text}")
         done.append(text)
@@ -151,7 +159,19 @@ def _run_stream(
     return result
 
 
+def _settle(opened: OpenPipeline) -> None:
+    """Decides about a batch whose write ended in an error, so that the run can go on.
+
+    Where the target cannot say what it has, the next run's recovery decides.
+    """
+    with suppress(RowtrailError):
+        receipts = {receipt.stream: receipt for receipt in opened.destination.receipts()}
+        for note in settle(opened.ledger, receipts):
+            opened.reporter.note(note)
+
+
 def _note_stop(opened: OpenPipeline, stream: StreamDefinition, error: RowtrailError) -> None:
+    _settle(opened)
     if opened.ledger.streams.get(stream.name) is None:
         return
     lost = isinstance(error, PositionLostError)

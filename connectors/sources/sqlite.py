@@ -136,8 +136,7 @@ class SqliteSource:
             table=described.table,
             schema=described.schema,
             readers=described.readers,
-            cursor=described.cursor.name,
-            cursor_type=described.cursor.type,
+            cursor=described.cursor,
         )
 
     def _logged_rows(self, stream: StreamSpec, described: Described) -> SqliteLoggedRows:

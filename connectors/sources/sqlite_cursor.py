@@ -19,6 +19,7 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.sources.sqlite_rows import SqliteRows
 from rowtrail.connectors.sources.sqlite_select import in_table, row_beyond
 from rowtrail.connectors.sources.sqlite_table import quote_text
+from rowtrail.connectors.sources.sqlite_values import ValueReader
 
 _SECONDS = 19  # length of `2024-01-31 10:00:00`
 
@@ -50,13 +51,12 @@ def check_cursor_type(stream: str, column: str, data_type: pa.DataType) -> None:
 class SqliteCursorRows(SqliteRows):
     """Implements `CursorTable`. Cursor values are SQLite's own: int, float or text."""
 
-    cursor: str
-    cursor_type: pa.DataType
+    cursor: ValueReader
 
     def newest(self, like: object) -> object:
         """The greatest placed value, in the spelling of `like`, or the most common one."""
         if like is None:
-            timed = pa.types.is_timestamp(self.cursor_type)
+            timed = pa.types.is_timestamp(self.cursor.type)
             like = self._common_spelling() if timed else ""
         rows = self._records(f"WHERE {self._placed(like)} ORDER BY {self._column} DESC LIMIT 1")
         return rows[0][0] if rows else None
@@ -64,9 +64,9 @@ class SqliteCursorRows(SqliteRows):
     def settled(self, newest: object) -> object:
         """Never beyond now (UTC): times in the future are read again until they have passed."""
         now = datetime.now(UTC).replace(tzinfo=None)
-        if pa.types.is_date(self.cursor_type):
+        if pa.types.is_date(self.cursor.type):
             return min(str(newest), now.date().isoformat())
-        if pa.types.is_timestamp(self.cursor_type):
+        if pa.types.is_timestamp(self.cursor.type):
             return min(str(newest), now.isoformat(sep=str(newest)[10], timespec="microseconds"))
         return newest
 
@@ -77,19 +77,18 @@ class SqliteCursorRows(SqliteRows):
             return high - math.ceil(lag)
         if isinstance(high, float):
             return high - lag
-        if pa.types.is_date(self.cursor_type):
+        if pa.types.is_date(self.cursor.type):
             return _earlier(str(high), lag)[:10]
         # From the full second on: `10:00:00` sorts before the equal `10:00:00.000`.
-        return _earlier(str(high), lag) if pa.types.is_timestamp(self.cursor_type) else high
+        return _earlier(str(high), lag) if pa.types.is_timestamp(self.cursor.type) else high
 
     def cursor_page(self, start: object, upto: object, after: Values | None) -> Page:
         """Rows with start <= cursor <= upto (None: from the beginning), beyond (cursor, key)."""
-        conditions, parameters = [self._placed(upto), *self.whole_key()], []
-        if start is not None:
+        conditions = [self._placed(upto), *self.whole_key(), f"{self._column} <= ?"]
+        parameters = [upto]
+        if start is not None and after is None:  # `after` says more; one of them uses the index
             conditions.append(f"{self._column} >= ?")
             parameters.append(start)
-        conditions.append(f"{self._column} <= ?")
-        parameters.append(upto)
         ordered = [self._column, *self.key_order()]
         beyond, values = row_beyond(ordered, after)
         limit = self.stream.batch_rows
@@ -121,31 +120,30 @@ class SqliteCursorRows(SqliteRows):
 
     @property
     def _column(self) -> str:
-        reference = in_table(self.cursor)
-        return f"{reference} COLLATE BINARY" if self._is_text() else reference
+        return self.cursor.ordered(in_table(self.cursor.name))
 
     @property
     def _value(self) -> str:
         """The column as one type: the driver wants no integers among floats."""
-        reference = in_table(self.cursor)
-        return f"CAST({reference} AS REAL)" if pa.types.is_floating(self.cursor_type) else reference
+        reference = in_table(self.cursor.name)
+        return f"CAST({reference} AS REAL)" if pa.types.is_floating(self.cursor.type) else reference
 
     def _is_text(self) -> bool:
-        return not (pa.types.is_integer(self.cursor_type) or pa.types.is_floating(self.cursor_type))
+        return not (pa.types.is_integer(self.cursor.type) or pa.types.is_floating(self.cursor.type))
 
     def _placed(self, like: object) -> str:
         """SQL, never NULL: the value is of the kind, and in the spelling, that is in order."""
-        column = in_table(self.cursor)
+        column = in_table(self.cursor.name)
         if like is None:
             return "0"
-        if pa.types.is_integer(self.cursor_type):
+        if pa.types.is_integer(self.cursor.type):
             return f"typeof({column}) = 'integer'"
-        if pa.types.is_floating(self.cursor_type):
+        if pa.types.is_floating(self.cursor.type):
             return f"typeof({column}) IN ('integer', 'real')"
         text = f"typeof({column}) = 'text'"
-        if pa.types.is_date(self.cursor_type):
+        if pa.types.is_date(self.cursor.type):
             return f"({text} AND length({column}) = 10)"
-        if pa.types.is_timestamp(self.cursor_type):
+        if pa.types.is_timestamp(self.cursor.type):
             separator = quote_text(str(like)[10])
             return (
                 f"({text} AND length({column}) >= {_SECONDS} "
@@ -154,7 +152,7 @@ class SqliteCursorRows(SqliteRows):
         return text
 
     def _common_spelling(self) -> object:
-        column = in_table(self.cursor)
+        column = in_table(self.cursor.name)
         rows = self._records(
             f"WHERE typeof({column}) = 'text' AND length({column}) >= {_SECONDS} "
             f"AND substr({column}, 11, 1) IN ('T', ' ') "

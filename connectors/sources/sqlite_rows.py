@@ -106,7 +106,8 @@ class SqliteRows:
         parts = []
         for number, key in enumerate(self.keys):
             reference, other = in_table(key.name), f"{alias}.k{number}"
-            parts.append(f"{reference} = {other}")
+            if key.comparable:
+                parts.append(f"{reference} = {other}")
             if key.order != "{c}":
                 parts.append(f"{key.ordered(reference)} = {key.ordered(other)}")
         return " AND ".join(parts)

@@ -11,8 +11,13 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
 from rowtrail.connectors.sources.sqlite_connection import Connection
 from rowtrail.connectors.sources.sqlite_cursor import check_cursor_type
-from rowtrail.connectors.sources.sqlite_table import SourceTable, TableColumn, find_table
-from rowtrail.connectors.sources.sqlite_types import Affinity, arrow_type
+from rowtrail.connectors.sources.sqlite_table import (
+    SourceTable,
+    TableColumn,
+    collation,
+    find_table,
+)
+from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, arrow_type
 from rowtrail.connectors.sources.sqlite_values import ValueReader, value_reader
 
 
@@ -23,7 +28,7 @@ class Described:
     table: SourceTable
     schema: TableSchema
     readers: tuple[ValueReader, ...]  # aligned with the schema's columns
-    cursor: Column | None
+    cursor: ValueReader | None
 
 
 def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
@@ -41,7 +46,7 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
         )
     key = _key(stream, table)
     readers = tuple(
-        _reader(stream, table, column, key=column.name in key)
+        _reader(connection, stream, table, column, ordered=column.name in key)
         for column in _chosen(stream, table, key)
     )
     _check_key(connection, table, [reader for reader in readers if reader.name in key])
@@ -58,7 +63,7 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
         table=table,
         schema=TableSchema(table=table.name, columns=columns, key=key),
         readers=readers,
-        cursor=_cursor(stream, table) if stream.capture is Capture.CURSOR else None,
+        cursor=_cursor(connection, stream, table) if stream.capture is Capture.CURSOR else None,
     )
 
 
@@ -103,10 +108,23 @@ def _chosen(
 
 
 def _reader(
-    stream: StreamSpec, table: SourceTable, column: TableColumn, *, key: bool
+    connection: Connection,
+    stream: StreamSpec,
+    table: SourceTable,
+    column: TableColumn,
+    *,
+    ordered: bool,
 ) -> ValueReader:
+    """`ordered`: the column is of the key or the cursor."""
     data_type = arrow_type(table.name, column.name, column.declared, stream.types)
-    return value_reader(column.name, column.declared, data_type, column.affinity, key=key)
+    return value_reader(
+        column.name,
+        column.declared,
+        data_type,
+        column.affinity,
+        key=ordered,
+        collation=collation(connection, table, column.name) if ordered else Collation.BINARY,
+    )
 
 
 def _check_key(connection: Connection, table: SourceTable, keys: list[ValueReader]) -> None:
@@ -129,14 +147,15 @@ def _check_key(connection: Connection, table: SourceTable, keys: list[ValueReade
             )
 
 
-def _cursor(stream: StreamSpec, table: SourceTable) -> Column:
+def _cursor(connection: Connection, stream: StreamSpec, table: SourceTable) -> ValueReader:
     if stream.cursor is None:
         raise ConfigurationError(
             f"Stream {stream.name} has capture `cursor` but names no column. Set `cursor` to the "
             f"column of {table.name} that rises with each change."
         )
     column = table.column(stream.cursor)
-    data_type = arrow_type(table.name, column.name, column.declared, stream.types)
+    reader = _reader(connection, stream, table, column, ordered=True)
+    data_type = reader.type
     check_cursor_type(stream.name, column.name, data_type)
     if stream.cursor_lag < 0 or (stream.cursor_lag and pa.types.is_string(data_type)):
         raise ConfigurationError(
@@ -144,4 +163,4 @@ def _cursor(stream: StreamSpec, table: SourceTable) -> Column:
             f"from column {column.name} ({data_type}). It is a number of seconds or units, 0 or "
             f"more, and 0 for text."
         )
-    return Column(name=column.name, type=data_type, declared=column.declared)
+    return reader

@@ -9,7 +9,7 @@ from typing import cast
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import RESERVED_PREFIX
 from rowtrail.connectors.sources.sqlite_connection import Connection
-from rowtrail.connectors.sources.sqlite_types import Affinity, affinity
+from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, affinity
 
 
 def quote(name: str) -> str:
@@ -100,6 +100,16 @@ def find_table(connection: Connection, name: str) -> SourceTable:
         primary_key=primary_key,
         unique=_unique(connection, found, primary_key),
     )
+
+
+def collation(connection: Connection, table: SourceTable, column: str) -> Collation:
+    """The collation of a column, found out by comparing: no pragma tells it."""
+    probe = f"SELECT t.{quote(column)} AS x FROM {quote(table.name)} AS t WHERE 0"
+    try:
+        rows = connection.records(f"SELECT x = 'A' OR x = 'a ' FROM ({probe} UNION ALL SELECT 'a')")
+    except ConfigurationError:  # no such collation sequence
+        return Collation.UNKNOWN
+    return Collation.OTHER if rows[0][0] else Collation.BINARY
 
 
 def spelled(connection: Connection, name: str) -> str:

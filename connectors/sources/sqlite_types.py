@@ -31,6 +31,14 @@ class Affinity(Enum):
         return self in (Affinity.INTEGER, Affinity.REAL, Affinity.NUMERIC)
 
 
+class Collation(Enum):
+    """How a column compares text where nothing else is said."""
+
+    BINARY = "binary"  # byte for byte
+    OTHER = "other"  # NOCASE or RTRIM
+    UNKNOWN = "unknown"  # the application brings it; nobody else can compare the column
+
+
 _TIMESTAMP = pa.timestamp("us")
 _TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 _WORDS = {

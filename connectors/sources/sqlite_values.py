@@ -17,7 +17,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rowtrail.connectors.sources.sqlite_types import Affinity
+from rowtrail.connectors.sources.sqlite_types import Affinity, Collation
 from rowtrail.connectors.type_names import type_name
 
 _EXACT = 2**53  # doubles hold every integer up to here
@@ -33,7 +33,8 @@ class ValueReader:
     type: pa.DataType
     selects: tuple[str, ...]
     convert: Callable[[list[pa.Array]], pa.Array]
-    order: str = "{c}"  # what a key column is compared and ordered by
+    order: str = "{c}"  # what a key or cursor is compared and ordered by, byte for byte
+    comparable: bool = True  # by the column's own collation too, which its index may have
     placeholder: str = "?"  # for a value of `bind`
 
     def select(self, reference: str) -> list[str]:
@@ -42,7 +43,7 @@ class ValueReader:
     def ordered(self, reference: str) -> str:
         """The SQL that sorts as the Arrow values do: text by code points, whatever its collation.
 
-        It is the bare column where that is possible, so that an index serves it.
+        It is the bare column where that is possible: only so an index serves a row comparison.
         """
         return self.order.replace("{c}", reference)
 
@@ -65,17 +66,18 @@ def value_reader(
     data_type: pa.DataType,
     affinity: Affinity,
     *,
-    key: bool,
+    key: bool = False,
+    collation: Collation = Collation.BINARY,
 ) -> ValueReader:
-    """The reader of a column as this Arrow type.
+    """The reader of a column as this Arrow type. The collation matters for keys and cursors only.
 
     A key column of timestamps takes one spelling only, `2024-01-31 10:00:00[.ffffff]`: with several
     spellings of one instant two rows would share a key, and text would not sort as time does.
     """
     selects, convert = _reading(data_type, affinity, key=key)
-    order = "{c}"
-    if pa.types.is_string(data_type):
-        order = "{c} COLLATE BINARY" if selects == _TEXT else f"({selects[0]}) COLLATE BINARY"
+    order = "{c}" if collation is Collation.BINARY else "{c} COLLATE BINARY"
+    if selects == _RENDERED:
+        order = f"({selects[0]}) COLLATE BINARY"
     return ValueReader(
         name=name,
         declared=declared,
@@ -83,6 +85,7 @@ def value_reader(
         selects=selects,
         convert=convert,
         order=order,
+        comparable=collation is not Collation.UNKNOWN,
         placeholder="CAST(? AS NUMERIC)" if pa.types.is_decimal(data_type) else "?",
     )
 
@@ -142,8 +145,8 @@ _REAL = (
 # numbers where the column has numeric affinity.)
 _DATED = ("CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' THEN {c} END",)
 _DATED_KEY = (
-    "CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' AND substr({c}, 11, 1) = ' ' AND "
-    "(length({c}) = 19 OR (length({c}) = 26 AND substr({c}, 20) <> '.000000')) THEN {c} END",
+    "CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' "
+    "AND substr({c}, 11, 1) = ' ' AND (length({c}) = 19 OR (length({c}) = 26 AND substr({c}, 20) <> '.000000')) THEN {c} END",
 )
 _BY_CLASS = tuple(f"CASE typeof({{c}}) WHEN '{name}' THEN {{c}} END" for name in _CLASSES)
 

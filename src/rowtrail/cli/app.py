@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import traceback
@@ -54,9 +55,18 @@ def options(
     """`--debug` stands here for the help alone: `execute` has taken it out of the line."""
 
 
+_INTERRUPTED = 130
+"""What the argument parser makes of Ctrl-C."""
+
+
 def main() -> None:
     """The console script."""
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `rowtrail failures | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def execute(line: Sequence[str]) -> int:
@@ -75,15 +85,15 @@ def execute(line: Sequence[str]) -> int:
         code = stop.exit_code
     except typer.Abort:
         code = _tell("Nothing was changed.", FAILED, as_json=as_json)
-    except KeyboardInterrupt:
-        words = "Stopped. What was committed stays; the next run goes on from there."
-        code = _tell(words, FAILED, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: told as our own fault
         if len(arguments) < len(before):
             traceback.print_exc()
         code = _tell(*_words(error), as_json=as_json)
         if not as_json:
             _tell_usage(error)
+    if code == _INTERRUPTED:
+        words = "Stopped. What was committed stays; the next run goes on from there."
+        code = _tell(words, FAILED, as_json=as_json)
     return code if isinstance(code, int) else 0
 
 

@@ -17,7 +17,7 @@ from rowtrail.cli.common import (
     ledger_of,
     read_pipeline,
 )
-from rowtrail.cli.output import count, named, print_json, say
+from rowtrail.cli.output import cause, count, named, print_json, say
 from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ def _tell_causes(definition: PipelineDefinition, result: RequestResult) -> None:
     with ledger_of(definition) as ledger:
         found = ledger.failures.list(result.stream, record_ids=ids)
     for one in found:
-        say(f"{one.record_id} failed at {one.stage.value}: {one.message}", hanging="  ")
+        why = cause(one.stage.value, one.error_class, one.message)
+        say(f"{one.record_id} failed at {one.stage.value}: {why}", hanging="  ")
     if len(result.failed) > NAMED:
         left = count(len(result.failed) - NAMED, "record")
         say(f"… and {left} more; `rowtrail failures {result.stream}` lists them.")

@@ -16,7 +16,7 @@ from rowtrail.cli.common import (
     PipelineFile,
     read_pipeline,
 )
-from rowtrail.cli.output import count, print_json, print_table, say
+from rowtrail.cli.output import cause, count, print_json, print_table, say
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.results import RunResult, StreamResult
@@ -115,7 +115,8 @@ def _tell_stream(stream: StreamResult) -> None:
     if stream.skipped:
         say(f"{stream.name}: {stream.skipped}\n")
     for failed in stream.failed_records[:NAMED]:
-        say(f"{failed.record} failed at {failed.stage}: {failed.message}", hanging="  ")
+        why = cause(failed.stage, failed.error_class, failed.message)
+        say(f"{failed.record} failed at {failed.stage}: {why}", hanging="  ")
     if stream.held_back > NAMED:
         say(f"… `rowtrail failures {stream.name}` lists all {stream.held_back:,}.")
 

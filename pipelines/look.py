@@ -1,0 +1,59 @@
+"""Reads a few rows of a source for people who ask; nothing is known before, nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.connectors.base import Capture, ReadState, Source
+from rowtrail.connectors.changes import Changes, Operation
+from rowtrail.connectors.registry import open_source
+from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+
+
+class _NothingKnown:
+    """A target that has nothing."""
+
+    def __init__(self, key: pa.Schema) -> None:
+        self._schema = key.append(pa.field("present", pa.bool_()))
+
+    def keys(self, after: object, upto: object) -> pa.Table:
+        return self._schema.empty_table()
+
+    def pages(self) -> Iterator[pa.RecordBatch]:
+        return iter(())
+
+
+def sample(source: Source, stream: StreamDefinition, rows: int) -> Changes | None:
+    """The first rows of a stream's table, at most so many; None where it is empty."""
+    spec = replace(stream.source_spec(), capture=Capture.SNAPSHOT, batch_rows=rows)
+    state = _new(source.describe(spec).arrow_key())
+    return next(iter(source.read(spec, state)), None)
+
+
+def is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool:
+    """Whether the source has a row with this key now.
+
+    A key that no row of this table can have is not there. Raises what the source raises.
+    """
+    spec = definition.stream(record_id.stream).source_spec()
+    source = open_source(definition.source)
+    try:
+        fields = source.describe(spec).arrow_key()
+        try:
+            values = zip(record_id.key, fields.types, strict=True)
+            columns = [pa.array([value], data_type) for value, data_type in values]
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            return False
+        keys = pa.RecordBatch.from_arrays(columns, schema=fields)
+        found = source.fetch(spec, keys, _new(fields))
+    finally:
+        source.close()
+    return bool(found.rejected) or Operation.DELETE not in found.operations.to_pylist()
+
+
+def _new(key: pa.Schema) -> ReadState:
+    return ReadState(epoch=1, position=None, read_number=1, known=_NothingKnown(key))

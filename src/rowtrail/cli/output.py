@@ -1,0 +1,105 @@
+"""How answers are printed: a JSON document, tables of 80 columns, paragraphs that wrap."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rowtrail.checkpoints.record_id import RecordId
+
+
+def print_json(value: object) -> None:
+    """One JSON document; times as ISO 8601, values of databases as text."""
+    print(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def say(text: str = "", *, indent: str = "", hanging: str = "", to: TextIO | None = None) -> None:
+    """Prints text; its lines are wrapped on a terminal, and left whole in a file.
+
+    The variable COLUMNS, if set, is the width of both.
+    """
+    stream = to or sys.stdout
+    wrap = stream.isatty() or "COLUMNS" in os.environ
+    width = shutil.get_terminal_size().columns if wrap else sys.maxsize
+    for line in text.split("\n"):
+        own = line[: len(line) - len(line.lstrip())]
+        wrapped = textwrap.fill(
+            line.lstrip(),
+            width,
+            initial_indent=indent + own,
+            subsequent_indent=indent + own + hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        print(wrapped, file=stream)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], numbers: int = 0) -> None:
+    """A table as wide as the terminal, or 80 columns in a file; long cells wrap.
+
+    The last `numbers` columns are set flush right and are never wrapped.
+    """
+    from rich.box import Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Columns two blanks apart, and one line below their names.
+    underlined = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
+    table = Table(box=underlined, show_edge=False, pad_edge=False, header_style="bold")
+    table.collapse_padding = True
+    for index, column in enumerate(columns):
+        right = index >= len(columns) - numbers
+        table.add_column(
+            column, justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def when(moment: datetime | None) -> str:
+    """A time as a person reads it, in UTC to the second."""
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def minute(moment: datetime) -> str:
+    """The same to the minute, where room is short."""
+    return moment.strftime("%Y-%m-%d %H:%M")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 record`, `1,200 records`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def cause(stage: str, error_class: str, message: str) -> str:
+    """Why a record failed; a user's exception by its class too (`KeyError: 'GBB'`)."""
+    from_user = stage == "transform" and error_class != "RecordError"
+    return f"{error_class}: {message}" if from_user else message
+
+
+def is_are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def named(record_id: RecordId) -> str:
+    """The record as arguments of a command: `orders 42`, quoted for a shell where needed."""
+    key = str(record_id).removeprefix(f"{record_id.stream}:")
+    dashes = "-- " if key.startswith("-") else ""
+    return f"{dashes}{shlex.quote(record_id.stream)} {shlex.quote(key)}"

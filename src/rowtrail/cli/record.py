@@ -1,0 +1,178 @@
+"""`rowtrail record`: why one record is missing or stale, its trail, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rowtrail.cli.common import DEFAULT_FILE, FAILED, Json, PipelineFile, ledger_of, read_pipeline
+from rowtrail.cli.output import cause, count, named, print_json, say, when
+from rowtrail.cli.records import record_ids, split
+
+if TYPE_CHECKING:
+    from rowtrail.checkpoints.ledger import Ledger
+    from rowtrail.checkpoints.record_id import RecordId
+    from rowtrail.checkpoints.states import Failure, TrailEntry
+    from rowtrail.pipelines.definition import PipelineDefinition
+
+DELETE = 3
+_OPERATIONS = {1: "insert", 2: "update", DELETE: "delete"}
+_OUTCOMES = ("loaded", "filtered")  # those that changed what the target holds
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog="Example: rowtrail record order_lines 42,3")(record)
+
+
+def record(
+    stream: Annotated[str, typer.Argument(help="The record's stream.", metavar="STREAM")],
+    key: Annotated[
+        str | None,
+        typer.Argument(help="Its key; parts of a composite key with commas.", metavar="KEY"),
+    ] = None,
+    pipeline: PipelineFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
+    """Says whether a record is in the warehouse and if not why, with all that happened to it."""
+    definition = read_pipeline(pipeline)
+    name, keys = split(definition, stream, [] if key is None else [key])
+    if len(keys) != 1:
+        raise typer.BadParameter("name one record, as in: rowtrail record orders 42")
+    with ledger_of(definition) as ledger:
+        (record_id,) = record_ids(definition, ledger, name, keys)
+        held = _held_back(ledger, record_id)
+        trail = ledger.trail(record_id) if ledger.streams.get(name) is not None else []
+    state = _state(held, trail)
+    if json:
+        failure = None if held is None else {**asdict(held), "record_id": str(held.record_id)}
+        print_json(
+            {
+                "record": str(record_id),
+                "state": state,
+                "failure": failure,
+                "trail": [asdict(entry) for entry in trail],
+            }
+        )
+    elif trail:
+        _tell(record_id, state, held, trail)
+    else:
+        _tell_unknown(definition, record_id)
+    if not trail:
+        raise typer.Exit(FAILED)
+
+
+def _held_back(ledger: Ledger, record_id: RecordId) -> Failure | None:
+    from rowtrail.checkpoints.states import HELD_BACK
+
+    found = ledger.failures.list(record_id.stream, HELD_BACK, [record_id])
+    return found[-1] if found else None
+
+
+def _state(held: Failure | None, trail: Sequence[TrailEntry]) -> str:
+    """failed, waiting, ignored, loaded, deleted, filtered, `in flight` or unknown."""
+    if held is not None:
+        return held.state.value
+    last = _last_outcome(trail)
+    if last is None:
+        return trail[-1].event if trail else "unknown"
+    return "deleted" if last.event == "loaded" and last.operation == DELETE else last.event
+
+
+def _last_outcome(trail: Sequence[TrailEntry]) -> TrailEntry | None:
+    return next((entry for entry in reversed(trail) if entry.event in _OUTCOMES), None)
+
+
+def _tell(
+    record_id: RecordId, state: str, held: Failure | None, trail: Sequence[TrailEntry]
+) -> None:
+    if held is None:
+        say(f"{record_id} {_WORDS.get(state, 'is not settled yet; its trail tells more')}.")
+    else:
+        _tell_held_back(record_id, held, trail)
+    say()
+    say("What happened (UTC):")
+    for entry in trail:
+        say(f"{when(entry.at)}  {_sentence(entry)}", indent="  ", hanging=" " * 21)
+    steps = list(_next_steps(held)) if held is not None else []
+    if steps:
+        say()
+        say("What to do:")
+    for condition, command in steps:
+        say(f"{condition}:", indent="  ")
+        say(command, indent="    ", hanging="  ")
+
+
+_WORDS = {
+    "loaded": "is in the warehouse: its newest known change was loaded",
+    "deleted": "was deleted at the source, and its delete was loaded",
+    "filtered": "is not in the warehouse: a transform left it out",
+    "in flight": "is on its way: its batch is not finished",
+}
+
+
+def _tell_held_back(record_id: RecordId, held: Failure, trail: Sequence[TrailEntry]) -> None:
+    last = _last_outcome(trail)
+    there = last is not None and last.event == "loaded" and last.operation != DELETE
+    place = "out of date in" if there else "missing from"
+    operation = _OPERATIONS.get(held.operation, "change")
+    if held.state.value == "ignored":
+        say(f"{record_id} is {place} the warehouse on purpose: a person chose to ignore it.")
+    else:
+        say(f"{record_id} is {place} the warehouse: its {operation} {held.state.value}.")
+    say()
+    tries = f", tried {count(held.attempts, 'time')}" if held.attempts > 1 else ""
+    say(f"Stage  {held.stage.value}", indent="  ")
+    why = cause(held.stage.value, held.error_class, held.message)
+    say(f"Cause  {why}", indent="  ", hanging=" " * 7)
+    say(f"Since  {when(held.first_at)} UTC{tries}", indent="  ")
+    if there and last is not None:
+        say(f"There  the version loaded on {when(last.at)} UTC", indent="  ", hanging=" " * 7)
+
+
+def _sentence(entry: TrailEntry) -> str:
+    """What happened, with what kind of change it happened to."""
+    if entry.event in ("failure ended", "filtered"):  # noted as a delete, whatever it was
+        return entry.detail
+    if entry.operation is not None:
+        return f"{_OPERATIONS.get(entry.operation, 'change')}: {entry.detail}"
+    kind, _, done = entry.event.partition(" ")
+    if done in ("done", "failed"):
+        return f"{entry.event}: {entry.detail.removeprefix(f'{kind} ')}"
+    return f"{entry.event} {entry.detail}"
+
+
+def _next_steps(held: Failure) -> Iterator[tuple[str, str]]:
+    """(when, the command to type) for a record that is held back."""
+    name = named(held.record_id)
+    if held.state.value == "ignored":
+        yield "If it is to be loaded after all", f"rowtrail ignore {name} --undo"
+        return
+    if held.stage.value != "extract":
+        yield "If the transform or the target was mended", f"rowtrail retry {name}"
+    yield "If the row was mended at the source", f"rowtrail retry {name} --from extract"
+    yield "If it is to stay out", f"rowtrail ignore {name} --reason 'why'"
+
+
+def _tell_unknown(definition: PipelineDefinition, record_id: RecordId) -> None:
+    say(f"The ledger has never seen {record_id}.")
+    there = _is_at_source(definition, record_id)
+    if there is None:
+        say("The source could not be asked whether it has such a row. Check the key.")
+    elif there:
+        say("The source has this row now: it came after the last run. `rowtrail run` loads it.")
+    else:
+        say("The source has no such row either. Check the key, and the stream's table.")
+
+
+def _is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool | None:
+    """Whether the source has the row now; None when it cannot tell."""
+    from rowtrail.connectors.errors import RowtrailError
+    from rowtrail.pipelines.look import is_at_source
+
+    try:
+        return is_at_source(definition, record_id)
+    except RowtrailError:
+        return None

@@ -1,0 +1,77 @@
+"""`rowtrail check`: what would stop a run or spoil it, before it does."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.place import FILE, Place
+
+
+@pytest.fixture
+def ready(place: Place) -> Place:
+    place.type("init", "--capture", "--yes")
+    place.put(*((number, number, f"note {number}") for number in range(1, 101)))
+    return place
+
+
+def test_a_sound_pipeline_is_ready(ready: Place) -> None:
+    ready.use_transform()
+    answer = ready.type("check")
+    assert (answer.code, answer.out) == (0, "Ready: 1 stream can be run.\n")
+    assert ready.type("check", "--json").document == {"ready": True, "problems": []}
+    assert not ready.ledger.exists() and not ready.target.exists()
+
+
+def test_missing_triggers_are_found(place: Place) -> None:
+    answer = place.type("check")
+    assert answer.code == 1
+    assert "rowtrail init --capture" in answer.out
+    assert "Not ready: 1 problem would stop a run." in answer.out
+    document = place.type("check", "--json").document
+    assert document["ready"] is False
+    assert document["problems"][0]["stream"] == "orders"
+
+
+def test_notes_do_not_stop_a_run(place: Place) -> None:
+    place.sql("ALTER TABLE orders ADD COLUMN seen INTEGER")
+    place.write(FILE + 'capture = "cursor"\ncursor = "seen"\n')
+    answer = place.type("check")
+    assert answer.code == 0
+    assert answer.out.startswith("Note: orders: Column seen of orders has no index")
+    assert "Ready: 1 stream" in answer.out
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return orders.assign(amount=orders['amount'].rank().astype(orders['amount'].dtype))",
+        "return orders.assign(note=[str(len(orders))] * len(orders))",
+        "return orders.head(3)",
+        "return orders[orders['amount'] >= orders['amount'].mean()]",
+        "return orders.assign(note=orders['note'].shift(1))",
+    ],
+    ids=["ranks", "counts", "takes the first", "compares with the mean", "looks at its neighbour"],
+)
+def test_a_transform_that_is_not_row_wise_is_found(ready: Place, body: str) -> None:
+    ready.use_transform(f"def picky(orders):\n    {body}\n")
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert "100 sample records" in answer.out
+    assert "A transform must be a function of each row" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return None", "returned NoneType instead of a DataFrame"),
+        ("return orders.drop(columns=['id'])", "lost the key column id"),
+        ("return orders.assign(extra=1)", "returned column extra, which it does not declare"),
+        ("return orders.reset_index(drop=True).rename(index=lambda n: n + 500)", "was not given"),
+    ],
+    ids=["no DataFrame", "no key", "undeclared column", "other rows"],
+)
+def test_a_transform_with_another_shape_is_found(ready: Place, body: str, words: str) -> None:
+    ready.use_transform(f"def picky(orders):\n    {body}\n")
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert words in answer.out

@@ -1,0 +1,126 @@
+"""`rowtrail record`: the answer to the person who asks at 8 a.m. why order 42 is missing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.place import Place
+
+
+def test_a_record_that_was_never_loaded(spoiled: Place) -> None:
+    answer = spoiled.type("record", "orders", "2")
+    assert answer.code == 0
+    first, *_ = answer.out.splitlines()
+    assert first == "orders:2 is missing from the warehouse: its insert failed."
+    assert "Stage  transform" in answer.out
+    assert "Cause  NoRateError: there is no rate for it" in answer.out
+    assert re.search(r"Since  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", answer.out)
+    assert "    rowtrail retry orders 2\n" in answer.out
+    assert "    rowtrail retry orders 2 --from extract\n" in answer.out
+    assert "    rowtrail ignore orders 2 --reason 'why'\n" in answer.out
+
+
+def test_a_record_whose_last_change_failed(spoiled: Place) -> None:
+    spoiled.put((1, 7, "bad"))
+    spoiled.type("run")
+    answer = spoiled.type("record", "orders", "1")
+    assert answer.out.startswith("orders:1 is out of date in the warehouse: its update failed.")
+    assert "There  the version loaded on " in answer.out
+    trail = answer.out.partition("What happened (UTC):")[2]
+    assert trail.index("insert: loaded") < trail.index("update: failed at stage transform")
+
+
+def test_the_trail_after_it_was_mended(spoiled: Place) -> None:
+    spoiled.put((2, 2, "mended"))
+    spoiled.type("retry", "orders", "2", "--from", "extract", "--reason", "rate table mended")
+    answer = spoiled.type("record", "orders", "2")
+    assert answer.out.startswith("orders:2 is in the warehouse")
+    trail = answer.out.partition("What happened (UTC):")[2]
+    steps = ("failed at stage transform", "retry asked by ", "rate table mended", "loaded into the",
+             "retry done: from the row at the source: 1 loaded")  # fmt: skip
+    assert [trail.find(step) for step in steps] == sorted(trail.find(step) for step in steps)
+    assert -1 not in [trail.find(step) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("SELECT 1", "is in the warehouse: its newest known change was loaded."),
+        (
+            "DELETE FROM orders WHERE id = 1",
+            "was deleted at the source, and its delete was loaded.",
+        ),
+        ("UPDATE orders SET note = 'test' WHERE id = 1", "a transform left it out."),
+    ],
+    ids=["loaded", "deleted", "filtered"],
+)
+def test_a_record_that_is_as_it_should_be(spoiled: Place, statement: str, words: str) -> None:
+    spoiled.sql(statement)
+    spoiled.type("run")
+    answer = spoiled.type("record", "orders", "1")
+    assert (answer.code, answer.out.splitlines()[0].endswith(words)) == (0, True)
+    assert "What to do" not in answer.out
+
+
+def test_an_ignored_record(spoiled: Place) -> None:
+    spoiled.type("ignore", "orders", "2", "--reason", "a test order")
+    answer = spoiled.type("record", "orders", "2")
+    assert "on purpose: a person chose to ignore it." in answer.out
+    assert re.search(r"ignored by \S+: a test order", answer.out)
+    assert "    rowtrail ignore orders 2 --undo\n" in answer.out
+
+
+def test_a_record_that_nobody_has_seen(spoiled: Place) -> None:
+    answer = spoiled.type("record", "orders", "99")
+    assert answer.code == 1
+    assert "never seen orders:99" in answer.out and "source has no such row either" in answer.out
+    spoiled.put((99, 1, "new"))
+    late = spoiled.type("record", "orders", "99")
+    assert late.code == 1
+    assert "it came after the last run" in late.out
+    assert spoiled.type("record", "orders", "99", "--json").document == {
+        "record": "orders:99",
+        "state": "unknown",
+        "failure": None,
+        "trail": [],
+    }
+
+
+def test_the_printed_name_of_a_record_is_taken_too(spoiled: Place) -> None:
+    assert spoiled.type("record", "orders:2").out == spoiled.type("record", "orders", "2").out
+    assert spoiled.type("record", "orders").code == 2
+    assert spoiled.type("record", "nothing:2").code == 2
+
+
+def test_without_the_source_the_ledger_still_answers(spoiled: Place) -> None:
+    spoiled.source.rename(spoiled.folder / "away.db")
+    answer = spoiled.type("record", "orders", "2")
+    assert answer.code == 0
+    assert answer.out.startswith("orders:2 is missing from the warehouse")
+    assert "could not be asked" in spoiled.type("record", "orders", "99").out
+
+
+def test_a_text_key_is_found_with_and_without_the_source(place: Place) -> None:
+    place.sql("CREATE TABLE people (name TEXT PRIMARY KEY NOT NULL)")
+    place.sql("INSERT INTO people VALUES ('42'), ('O''Neil, Ann'), ('a b')")
+    place.file.write_text(f"{place.file.read_text()}\n[streams.people]\n")
+    assert place.type("run").code == 0
+    for key in ("42", "O'Neil, Ann", "a b"):
+        assert place.type("record", "people", key).code == 0
+    place.source.rename(place.folder / "away.db")
+    assert 'people:"42" is in the warehouse' in place.type("record", "people", "42").out
+
+
+def test_a_key_of_another_type_is_refused(spoiled: Place) -> None:
+    answer = spoiled.type("record", "orders", "abc")
+    assert answer.code == 2
+    assert "abc is no key of stream orders" in answer.err and "int64" in answer.err
+
+
+def test_json_has_state_failure_and_trail(spoiled: Place) -> None:
+    document = spoiled.type("record", "orders", "2", "--json").document
+    assert (document["record"], document["state"]) == ("orders:2", "failed")
+    assert document["failure"]["error_class"] == "NoRateError"
+    assert [entry["event"] for entry in document["trail"]] == ["failed"]

@@ -1,0 +1,785 @@
+"""What every destination must do. A connector runs it with one fixture; each test reads back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import combinations
+
+import pyarrow as pa
+import pytest
+
+from rowtrail.connectors.base import Deletes, Destination, Fence, Load, Target
+from rowtrail.connectors.changes import Version
+from rowtrail.connectors.errors import (
+    ConfigurationError,
+    OwnershipError,
+    RecordError,
+    StopError,
+)
+
+from .builders import (
+    EDGE_VALUES,
+    FENCE,
+    NOW,
+    Row,
+    delete,
+    dropped,
+    gap_of,
+    load_of,
+    orders,
+    receipt_of,
+    target_of,
+    upsert,
+)
+
+OWN = ("_rowtrail_epoch", "_rowtrail_position", "_rowtrail_ordinal", "_rowtrail_revision")
+BOTH = pytest.mark.parametrize("deletes", [Deletes.SOFT, Deletes.HARD])
+
+
+class Warehouse(ABC):
+    """One empty target of a test. Reads and changes it by the database's own means, not by ours."""
+
+    no_types: frozenset[str] = frozenset()  # names in EDGE_VALUES that the database cannot hold
+
+    @abstractmethod
+    def open(self, fence: Fence | None = FENCE) -> Destination: ...
+
+    @abstractmethod
+    def table(self, name: str) -> pa.Table:
+        """All rows and columns of a table, Rowtrail's own too; the destination is closed."""
+
+    @abstractmethod
+    def run(self, sql: str) -> None:
+        """As a user of the target would, in SQL that all databases understand."""
+
+    @abstractmethod
+    def add_check(self, table: str, condition: str) -> None:
+        """Puts a CHECK constraint on a table that Rowtrail made."""
+
+    def alter(self, target: Target) -> list[str]:
+        destination = self.open()
+        try:
+            return destination.alter(target)
+        finally:
+            destination.close()
+
+    def write(self, *loads: Load, probe: bool = False) -> list[bool]:
+        """Writes the loads one by one; what the last one says was superseded."""
+        destination = self.open()
+        try:
+            for load in loads:
+                superseded = destination.write(load, probe=probe)
+            return superseded.to_pylist()
+        finally:
+            destination.close()
+
+    def load(self, target: Target, *rows: Row) -> list[bool]:
+        return self.write(load_of(target, *rows))
+
+    def rows(self, name: str = "orders") -> dict[object, dict[str, object]]:
+        """Rows by their first column."""
+        rows = self.table(name).to_pylist()
+        return {next(iter(row.values())): row for row in rows}
+
+    def notes(self) -> dict[object, object]:
+        """The live rows of `orders()`: id and note."""
+        return {
+            key: row["note"]
+            for key, row in self.rows().items()
+            if row.get("_rowtrail_deleted_at") is None
+        }
+
+    def keys(
+        self,
+        target: Target,
+        after: tuple[object, ...] | None = None,
+        upto: tuple[object, ...] | None = None,
+    ) -> list[tuple[object, ...]]:
+        destination = self.open()
+        try:
+            found = destination.keys(target, after, upto)
+        finally:
+            destination.close()
+        assert found.schema.names == [*target.schema.key, "present"]
+        assert [field.type for field in found.schema][:-1] == target.schema.arrow_key().types
+        return [tuple(row.values()) for row in found.to_pylist()]
+
+
+class DestinationConformance:
+    """Subclass it with a fixture `warehouse` that gives an empty Warehouse."""
+
+    # --- what a load does ---------------------------------------------------------------------
+
+    @BOTH
+    def test_rows_come_back_with_their_versions(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        assert warehouse.alter(target)
+        assert warehouse.load(target, upsert(Version(2, 3, 4, 5), id=1, note="a")) == [False]
+        (row,) = warehouse.rows().values()
+        assert (row["id"], row["note"]) == (1, "a")
+        assert tuple(row[name] for name in OWN) == (2, 3, 4, 5)
+        assert row.get("_rowtrail_deleted_at") is None
+
+    def test_the_same_batch_twice_changes_nothing(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(5, id=1, note="newer"))
+        batch = load_of(target, upsert(4, id=1, note="old"), upsert(4, id=2, note="b"))
+        assert warehouse.write(batch) == [True, False]
+        before = warehouse.rows()
+        again = replace(batch, watermark=NOW, gaps_opened=(gap_of("orders:2"),))
+        assert warehouse.write(again) == [True, False]
+        assert warehouse.rows() == before
+        assert warehouse.table("_rowtrail_gaps").num_rows == 0
+
+    def test_an_equal_version_is_superseded(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(5, id=1, note="first"))
+        assert warehouse.load(target, upsert(5, id=1, note="second")) == [True]
+        assert warehouse.notes() == {1: "first"}
+
+    def test_versions_compare_as_tuples(self, warehouse: Warehouse) -> None:
+        """Among every two of these the later one wins, in whichever order they come."""
+        versions = [
+            Version(1, 1, 9, 9),
+            Version(1, 2, 0, 0),
+            Version(1, 2, 0, 1),
+            Version(1, 2, 1, 0),
+            Version(2, 0, 0, 0),
+        ]
+        target = orders()
+        warehouse.alter(target)
+        pairs = list(combinations(versions, 2))
+        older = [upsert(low, id=i, note="older") for i, (low, _) in enumerate(pairs)]
+        newer = [upsert(high, id=i, note="newer") for i, (_, high) in enumerate(pairs)]
+        assert warehouse.load(target, *older) == [False] * len(pairs)
+        assert warehouse.load(target, *newer) == [False] * len(pairs)
+        assert warehouse.load(target, *older) == [True] * len(pairs)
+        assert set(warehouse.notes().values()) == {"newer"}
+
+    def test_an_empty_load_still_leaves_its_receipt(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        assert warehouse.write(load_of(target, watermark=NOW)) == []
+        assert warehouse.table("_rowtrail_receipts").num_rows == 1
+        assert warehouse.table("_rowtrail_watermarks").num_rows == 1
+
+    def test_a_key_that_comes_twice_is_refused(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        with pytest.raises(StopError, match="twice"):
+            warehouse.load(target, upsert(1, id=1, note="a"), upsert(2, id=1, note="b"))
+        assert warehouse.rows() == {}
+
+    def test_one_row_into_a_larger_table(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        many = [upsert(1, id=i, note=f"note {i}") for i in range(5_000)]
+        warehouse.load(target, *many)
+        assert warehouse.load(target, upsert(2, id=2_500, note="mended")) == [False]
+        notes = warehouse.notes()
+        assert len(notes) == 5_000
+        assert notes[2_500] == "mended"
+        assert warehouse.table("orders").num_rows == 5_000
+
+    # --- deletes ------------------------------------------------------------------------------
+
+    def test_a_hard_delete_removes_the_row(self, warehouse: Warehouse) -> None:
+        target = orders(Deletes.HARD)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"), upsert(1, id=2, note="b"))
+        assert warehouse.load(target, delete(2, id=1)) == [False]
+        assert warehouse.notes() == {2: "b"}
+        assert warehouse.table("orders").num_rows == 1
+
+    def test_a_soft_delete_keeps_the_row_and_says_when(self, warehouse: Warehouse) -> None:
+        target = orders(Deletes.SOFT)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"))
+        assert warehouse.load(target, delete(2, id=1)) == [False]
+        (row,) = warehouse.rows().values()
+        assert row["note"] == "a"
+        assert row["_rowtrail_position"] == 2
+        assert row["_rowtrail_deleted_at"] == NOW
+
+    @BOTH
+    def test_a_delete_older_than_the_row(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(5, id=1, note="a"))
+        assert warehouse.load(target, delete(4, id=1)) == [True]
+        assert warehouse.load(target, delete(5, id=1)) == [True]
+        assert warehouse.notes() == {1: "a"}
+
+    @BOTH
+    def test_a_deleted_row_is_not_brought_back(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"))
+        warehouse.load(target, delete(5, id=1))
+        assert warehouse.load(target, upsert(4, id=1, note="late")) == [True]
+        assert warehouse.load(target, upsert(5, id=1, note="late")) == [True]
+        assert warehouse.notes() == {}
+
+    @BOTH
+    def test_a_delete_of_an_absent_row_is_remembered(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        assert warehouse.load(target, delete(5, id=1)) == [False]
+        assert warehouse.load(target, delete(5, id=1)) == [True]
+        assert warehouse.load(target, upsert(4, id=1, note="late")) == [True]
+        assert warehouse.notes() == {}
+
+    @BOTH
+    def test_a_row_comes_back_after_its_delete(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"), delete(1, id=2))
+        warehouse.load(target, delete(2, id=1))
+        back = [upsert(3, id=1, note="again"), upsert(3, id=2, note="at last")]
+        assert warehouse.load(target, *back) == [False, False]
+        assert warehouse.notes() == {1: "again", 2: "at last"}
+        assert warehouse.table("orders").num_rows == 2
+        assert warehouse.load(target, delete(2, id=1)) == [True]
+        assert warehouse.load(target, delete(4, id=1), delete(4, id=2)) == [False, False]
+        assert warehouse.notes() == {}
+
+    @BOTH
+    def test_a_second_delete_counts_and_keeps_the_first_time(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"))
+        warehouse.load(target, delete(2, id=1))
+        later = replace(receipt_of(), written_at=NOW + timedelta(days=1))
+        assert warehouse.write(load_of(target, delete(4, id=1), receipt=later)) == [False]
+        assert warehouse.load(target, upsert(3, id=1, note="late")) == [True]
+        for row in warehouse.rows().values():
+            assert row["_rowtrail_deleted_at"] == NOW
+
+    @BOTH
+    def test_a_dropped_row_goes_and_is_known_to_be_absent(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"), upsert(1, id=2, note="b"))
+        assert warehouse.load(target, dropped(2, id=1), dropped(2, id=3)) == [False, False]
+        assert warehouse.notes() == {2: "b"}
+        assert warehouse.keys(target) == [(1, False), (2, True), (3, False)]
+        assert warehouse.load(target, upsert(1, id=1, note="late")) == [True]
+        # The source deletes one for good and changes the other so that it passes.
+        warehouse.load(target, delete(3, id=1), upsert(3, id=3, note="c"))
+        assert warehouse.notes() == {2: "b", 3: "c"}
+        assert warehouse.keys(target) == [(2, True), (3, True)]
+
+    def test_soft_deletes_become_hard_and_back(self, warehouse: Warehouse) -> None:
+        soft, hard = orders(Deletes.SOFT), orders(Deletes.HARD)
+        warehouse.alter(soft)
+        warehouse.load(soft, *(upsert(1, id=i, note="a") for i in (1, 2, 3)))
+        warehouse.load(soft, delete(2, id=1))
+        assert warehouse.alter(hard) == []
+        warehouse.load(hard, delete(3, id=2), upsert(3, id=1, note="again"))
+        assert warehouse.notes() == {1: "again", 3: "a"}
+        assert warehouse.table("orders").num_rows == 2
+        warehouse.load(hard, delete(4, id=1))
+        assert warehouse.keys(hard) == [(3, True)]
+
+    def test_hard_deletes_become_soft(self, warehouse: Warehouse) -> None:
+        soft, hard = orders(Deletes.SOFT), orders(Deletes.HARD)
+        warehouse.alter(hard)
+        warehouse.load(hard, upsert(1, id=1, note="a"), upsert(1, id=2, note="b"))
+        warehouse.load(hard, delete(2, id=2))
+        assert len(warehouse.alter(soft)) == 1
+        warehouse.load(soft, delete(3, id=1))
+        assert warehouse.load(soft, upsert(2, id=2, note="late")) == [True]
+        assert warehouse.rows()[1]["_rowtrail_deleted_at"] == NOW
+        assert warehouse.notes() == {}
+
+    # --- values and names ---------------------------------------------------------------------
+
+    def test_every_type_with_null_and_edge_values(self, warehouse: Warehouse) -> None:
+        kinds = {k: v for k, v in EDGE_VALUES.items() if k not in warehouse.no_types}
+        types = {"id": pa.int64()} | {f"c_{name}": kind for name, (kind, _) in kinds.items()}
+        target = target_of(types)
+        length = max(len(values) for _, values in kinds.values()) + 1
+        rows = [
+            {"id": i} | {f"c_{n}": v[i] for n, (_, v) in kinds.items() if i < len(v)}
+            for i in range(length)
+        ]
+        warehouse.alter(target)
+        batch = load_of(target, *(upsert(1, **row) for row in rows))
+        warehouse.write(batch)
+        back = warehouse.table("orders").sort_by("id").select(target.schema.names)
+        for column in target.schema.columns:
+            found = back[column.name].cast(column.type).to_pylist()
+            assert list(map(repr, found)) == list(map(repr, batch.rows[column.name].to_pylist())), (
+                column.name
+            )
+
+    @pytest.mark.parametrize("name", EDGE_VALUES)
+    def test_every_type_as_a_key(self, warehouse: Warehouse, name: str) -> None:
+        if name in warehouse.no_types:
+            pytest.skip(f"the database has no {name}")
+        kind, values = EDGE_VALUES[name]
+        target = target_of({"id": kind, "note": pa.string()})
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(2, id=value, note="a") for value in values))
+        assert all(warehouse.load(target, *(upsert(1, id=v, note="late") for v in values)))
+        for value in values:
+            assert warehouse.load(target, upsert(3, id=value, note="b")) == [False]
+        table = warehouse.table("orders")
+        assert table.num_rows == len(values)
+        assert set(table["note"].to_pylist()) == {"b"}
+        keys = [key for key, _ in warehouse.keys(target)]
+        assert sorted(map(repr, keys)) == sorted(map(repr, pa.array(values, kind).to_pylist()))
+        rest = [key for key, _ in warehouse.keys(target, after=(keys[0],))]
+        assert list(map(repr, rest)) == list(map(repr, keys[1:]))
+
+    @BOTH
+    def test_composite_keys(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        types = {"line": pa.int32(), "order": pa.string(), "amount": pa.decimal128(8, 2)}
+        target = target_of(types, key=("order", "line"), deletes=deletes)
+        warehouse.alter(target)
+        key = [{"order": o, "line": n} for o in ("A", "B") for n in (1, 2)]
+        warehouse.load(target, *(upsert(1, **k, amount=None) for k in key))
+        warehouse.load(target, delete(2, **key[1]))
+        late = [upsert(1, **k, amount=None) for k in key]
+        assert warehouse.load(target, *late) == [True] * 4
+        assert warehouse.keys(target) == [("A", 1, True), ("B", 1, True), ("B", 2, True)]
+
+    @BOTH
+    def test_composite_keys_of_text(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        """Parts that give the same text when put together are different keys."""
+        types = {"a": pa.string(), "b": pa.string(), "c": pa.binary(), "note": pa.string()}
+        target = target_of(types, key=("a", "b", "c"), deletes=deletes)
+        parts = [("x", "yz", b""), ("xy", "z", b""), ("x\0y", "z", b""), ("x", "y\0z", b"\xff")]
+        keys = [dict(zip("abc", part, strict=True)) for part in parts]
+        warehouse.alter(target)
+        for key in keys:
+            assert warehouse.load(target, upsert(1, **key, note="a")) == [False]
+        for key in keys:
+            assert warehouse.load(target, upsert(2, **key, note="b")) == [False]
+        assert warehouse.load(target, delete(3, **keys[0])) == [False]
+        assert {key[:3] for key in warehouse.keys(target)} == set(parts[1:])
+
+    def test_names_that_need_quotes(self, warehouse: Warehouse) -> None:
+        names = ["select", "from", 'quo"te', "with space", "naïve", "名前", "a.b", "1st", "n", "t"]
+        names += ["place", "newer", "present", "rows", "value; --", "%s", "?"]
+        target = target_of(dict.fromkeys(names, pa.string()), key=names[:3], table="group")
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, **{name: f"a {name}" for name in names}))
+        warehouse.load(target, upsert(2, **{name: f"a {name}" for name in names}))
+        back = warehouse.table("group").select(names).to_pylist()
+        assert back == [{name: f"a {name}" for name in names}]
+        assert warehouse.keys(target) == [("a select", "a from", 'a quo"te', True)]
+        warehouse.load(target, delete(3, **{name: f"a {name}" for name in names[:3]}))
+        assert warehouse.keys(target) == []
+
+    def test_a_table_in_a_schema(self, warehouse: Warehouse) -> None:
+        target = orders(table="Sales Dept.orders")
+        warehouse.alter(target)
+        assert warehouse.alter(target) == []
+        warehouse.load(target, upsert(1, id=1, note="a"), delete(1, id=2))
+        assert warehouse.table("Sales Dept.orders").num_rows == 1
+        destination = warehouse.open()
+        try:
+            assert destination.describe("orders") is None
+            there = destination.describe("Sales Dept.orders")
+        finally:
+            destination.close()
+        assert there is not None
+        assert there.live_rows == 1
+
+    # --- schema -------------------------------------------------------------------------------
+
+    def test_an_added_column_is_null_in_older_rows(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"))
+        wider = target_of({"id": pa.int64(), "note": pa.string(), "size": pa.int32()})
+        assert len(warehouse.alter(wider)) == 1
+        assert warehouse.alter(wider) == []
+        warehouse.load(wider, upsert(2, id=2, note="b", size=7))
+        assert {key: row["size"] for key, row in warehouse.rows().items()} == {1: None, 2: 7}
+
+    @BOTH
+    def test_a_dropped_column_keeps_its_values(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        """New rows have NULL there; what replaced rows held is not lost."""
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(1, id=i, note="kept") for i in (1, 2, 3)))
+        narrower = target_of({"id": pa.int64()}, deletes=deletes)
+        assert warehouse.alter(narrower) == []
+        warehouse.load(narrower, upsert(2, id=1), upsert(2, id=4), delete(2, id=3))
+        assert warehouse.notes() == {1: "kept", 2: "kept", 4: None}
+        assert warehouse.rows()[1]["_rowtrail_position"] == 2
+
+    def test_a_narrower_column_is_taken_by_a_wider_one(self, warehouse: Warehouse) -> None:
+        warehouse.alter(target_of({"id": pa.int64(), "n": pa.int64()}))
+        narrow = target_of({"id": pa.int32(), "n": pa.int16()})
+        assert warehouse.alter(narrow) == []
+        warehouse.load(narrow, upsert(1, id=1, n=5))
+        warehouse.load(narrow, upsert(2, id=1, n=6))
+        assert warehouse.rows()[1]["n"] == 6
+        assert warehouse.keys(narrow, after=(0,)) == [(1, True)]
+
+    @pytest.mark.parametrize(
+        ("existing", "wanted"),
+        [
+            (pa.int32(), pa.int64()),
+            (pa.int64(), pa.uint64()),
+            (pa.int64(), pa.string()),
+            (pa.string(), pa.int64()),
+            (pa.float32(), pa.float64()),
+            (pa.float64(), pa.int64()),
+            (pa.decimal128(10, 2), pa.decimal128(10, 3)),
+            (pa.decimal128(10, 2), pa.decimal128(11, 2)),
+            (pa.timestamp("us"), pa.timestamp("us", tz="UTC")),
+            (pa.date32(), pa.timestamp("us")),
+        ],
+        ids=str,
+    )
+    def test_a_column_that_is_too_narrow_is_refused(
+        self, warehouse: Warehouse, existing: pa.DataType, wanted: pa.DataType
+    ) -> None:
+        warehouse.alter(target_of({"id": pa.int64(), "n": existing}))
+        with pytest.raises(ConfigurationError, match="Column n of table orders is"):
+            warehouse.alter(target_of({"id": pa.int64(), "n": wanted}))
+
+    def test_another_key_is_refused(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders())
+        other = target_of({"id": pa.int64(), "note": pa.string()}, key=("note",))
+        with pytest.raises(ConfigurationError, match=r"key \(id\).*now has \(note\)"):
+            warehouse.alter(other)
+
+    def test_a_table_of_others_is_left_alone(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders(table="elsewhere"))
+        warehouse.run("CREATE TABLE orders (id BIGINT, note VARCHAR(10))")
+        warehouse.run("INSERT INTO orders VALUES (1, 'theirs')")
+        with pytest.raises(ConfigurationError, match="not made by Rowtrail"):
+            warehouse.alter(orders())
+        assert warehouse.table("orders").to_pylist() == [{"id": 1, "note": "theirs"}]
+
+    @pytest.mark.parametrize("name", ["_rowtrail_epoch", "_ROWTRAIL_other", ""])
+    def test_column_names_that_are_refused(self, warehouse: Warehouse, name: str) -> None:
+        with pytest.raises(ConfigurationError, match="column") as caught:
+            warehouse.alter(target_of({"id": pa.int64(), name: pa.string()}))
+        assert name in str(caught.value)
+
+    @pytest.mark.parametrize("table", ["_rowtrail_owner", "_Rowtrail_x", "", ".orders", "sales."])
+    def test_table_names_that_are_refused(self, warehouse: Warehouse, table: str) -> None:
+        with pytest.raises(ConfigurationError, match="Stream orders cannot fill"):
+            warehouse.alter(orders(table=table))
+
+    @pytest.mark.parametrize("kind", [pa.decimal256(40, 2), pa.float16(), pa.null()], ids=str)
+    def test_a_type_that_it_lacks_is_refused_by_name(
+        self, warehouse: Warehouse, kind: pa.DataType
+    ) -> None:
+        with pytest.raises(ConfigurationError, match="Column odd of table orders"):
+            warehouse.alter(target_of({"id": pa.int64(), "odd": kind}))
+
+    def test_describe(self, warehouse: Warehouse) -> None:
+        types = {"b": pa.decimal128(8, 2), "a": pa.string(), "c": pa.timestamp("us", tz="UTC")}
+        target = target_of(types, key=("a", "b"), deletes=Deletes.SOFT)
+        warehouse.alter(target)
+        keys = [{"a": text, "b": 1} for text in "xyz"]
+        load = load_of(
+            target, *(upsert(1, **key) for key in keys), gaps_opened=[gap_of("orders:9")]
+        )
+        warehouse.write(load, load_of(target, delete(2, **keys[0])))
+        destination = warehouse.open(None)
+        try:
+            there = destination.describe("orders")
+            assert destination.describe("nothing") is None
+        finally:
+            destination.close()
+        assert there is not None
+        assert {column.name: column.type for column in there.schema.columns} == types
+        assert there.schema.key == ("a", "b")
+        assert there.live_rows == 2
+        assert there.gaps == (gap_of("orders:9"),)
+
+    # --- failures -----------------------------------------------------------------------------
+
+    def test_a_row_that_breaks_a_check_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="good"))
+        warehouse.add_check("orders", "note <> 'bad'")
+        before = receipts_of(warehouse)
+        rows = [upsert(2, id=1, note="better"), upsert(2, id=2, note="bad")]
+        destination = warehouse.open()
+        try:
+            with pytest.raises(RecordError):
+                destination.write(load_of(target, *rows, gaps_opened=[gap_of("orders:2")]))
+            assert destination.write(load_of(target, rows[0]), probe=True).to_pylist() == [False]
+        finally:
+            destination.close()
+        assert warehouse.notes() == {1: "good"}
+        assert receipts_of(warehouse) == before
+        assert warehouse.table("_rowtrail_gaps").num_rows == 0
+        assert warehouse.load(target, rows[0]) == [False]
+
+    def test_a_null_key_names_its_column(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        with pytest.raises(RecordError) as caught:
+            warehouse.load(target, upsert(1, id=None, note="secret"))
+        assert caught.value.column == "id"
+        assert "secret" not in str(caught.value)
+
+    def test_rows_that_collide_only_together(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.run("CREATE UNIQUE INDEX one_note ON orders (note)")
+        rows = [upsert(1, id=1, note="secret"), upsert(1, id=2, note="secret")]
+        for row in rows:
+            assert warehouse.write(load_of(target, row), probe=True) == [False]
+        with pytest.raises(RecordError) as caught:
+            warehouse.load(target, *rows)
+        assert "secret" not in str(caught.value)
+        assert warehouse.rows() == {}
+
+    def test_rows_may_swap_unique_values(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.run("CREATE UNIQUE INDEX one_note ON orders (note)")
+        warehouse.load(target, upsert(1, id=1, note="a"), upsert(1, id=2, note="b"))
+        assert warehouse.load(target, upsert(2, id=1, note="b"), upsert(2, id=2, note="a")) == [
+            False,
+            False,
+        ]
+        assert warehouse.notes() == {1: "b", 2: "a"}
+
+    @BOTH
+    def test_a_probe_leaves_no_trace(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        target = orders(deletes)
+        warehouse.alter(target)
+        warehouse.load(target, upsert(5, id=1, note="a"), upsert(5, id=2, note="b"))
+        names = ("orders", "_rowtrail_receipts", "_rowtrail_gaps", "_rowtrail_watermarks")
+        before = [warehouse.table(name) for name in names]
+        rows = [upsert(6, id=1, note="c"), delete(6, id=2), delete(6, id=3), upsert(4, id=1)]
+        load = load_of(target, *rows[:3], watermark=NOW, gaps_opened=[gap_of("orders:9")])
+        assert warehouse.write(load, probe=True) == [False, False, False]
+        assert warehouse.write(load_of(target, rows[3]), probe=True) == [True]
+        assert [warehouse.table(name) for name in names] == before
+        assert warehouse.keys(target) == [(1, True), (2, True)]
+        assert warehouse.write(load) == [False, False, False]
+
+    # --- owner, receipts, gaps, watermarks ----------------------------------------------------
+
+    def test_a_second_ledger_is_refused(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders())
+        with pytest.raises(OwnershipError, match="rowtrail ledger rebuild") as caught:
+            warehouse.open(replace(FENCE, ledger_id="ledger-2", generation=9))
+        assert "ledger-1" in str(caught.value)
+        assert "ledger-2" in str(caught.value)
+        assert caught.value.generation is None
+
+    def test_an_older_generation_is_refused(self, warehouse: Warehouse) -> None:
+        warehouse.open(replace(FENCE, generation=5)).close()
+        with pytest.raises(OwnershipError) as caught:
+            warehouse.open(replace(FENCE, generation=4))
+        assert caught.value.generation == 5
+        warehouse.open(replace(FENCE, generation=5)).close()
+
+    def test_who_was_taken_over_cannot_write(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        paused = warehouse.open()
+        try:
+            warehouse.open(replace(FENCE, generation=2)).close()
+            with pytest.raises(OwnershipError) as caught:
+                paused.write(load_of(target, upsert(1, id=1, note="a")))
+            assert caught.value.generation == 2
+            with pytest.raises(OwnershipError):
+                paused.write(load_of(target, upsert(1, id=1, note="a")), probe=True)
+            with pytest.raises(OwnershipError):
+                paused.alter(orders(table="more"))
+        finally:
+            paused.close()
+        assert warehouse.rows() == {}
+
+    def test_two_pipelines_share_a_warehouse(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.write(load_of(target, upsert(1, id=1, note="a"), receipt=receipt_of(sequence=1)))
+        other = warehouse.open(Fence(pipeline="other", ledger_id="ledger-2", generation=1))
+        try:
+            assert other.receipts() == []
+            there = replace(orders(table="theirs"), stream="orders")
+            other.alter(there)
+            receipt = replace(receipt_of(sequence=1), ledger_id="ledger-2")
+            other.write(load_of(there, upsert(1, id=1, note="b"), receipt=receipt))
+            assert other.receipts() == [receipt]
+        finally:
+            other.close()
+        reader = warehouse.open(None)
+        try:
+            assert len(reader.receipts()) == 2
+        finally:
+            reader.close()
+
+    def test_receipts_are_the_newest_of_each_stream(self, warehouse: Warehouse) -> None:
+        target, lines = orders(), replace(orders(table="lines"), stream="lines")
+        warehouse.alter(target)
+        warehouse.alter(lines)
+        first, second, third = (receipt_of(sequence=i) for i in (1, 2, 3))
+        other = replace(receipt_of("lines", sequence=9), position_after=None)
+        rows = [upsert(5, id=i, note="a") for i in range(4)]
+        late = [upsert(4, id=i, note="late") for i in (7, 3, 8, 0)]
+        warehouse.write(
+            load_of(target, *rows, receipt=first),
+            load_of(target, receipt=second),
+            load_of(lines, receipt=other),
+            load_of(target, *late, receipt=third),
+        )
+        numbers = bytes([1, 0, 0, 0, 3, 0, 0, 0])
+        found = {receipt.stream: receipt for receipt in receipts_of(warehouse)}
+        assert found == {"orders": replace(third, superseded=numbers), "lines": other}
+
+    def test_the_newest_receipt_outlives_pruning(self, warehouse: Warehouse) -> None:
+        target, lines = orders(), replace(orders(table="lines"), stream="lines")
+        warehouse.alter(target)
+        warehouse.alter(lines)
+        old = receipt_of("lines", sequence=1)
+        last = receipt_of(sequence=100_000)
+        warehouse.write(
+            load_of(lines, receipt=old), load_of(target, receipt=receipt_of(sequence=1))
+        )
+        warehouse.write(load_of(target, receipt=last))
+        assert {r.batch_id for r in receipts_of(warehouse)} == {old.batch_id, last.batch_id}
+
+    def test_a_sequence_is_used_once(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.write(load_of(target, receipt=receipt_of(sequence=4)))
+        with pytest.raises(StopError, match="behind the target"):
+            warehouse.write(
+                load_of(target, upsert(1, id=1, note="a"), receipt=receipt_of(sequence=4))
+            )
+        assert warehouse.rows() == {}
+
+    def test_gaps_open_and_close_with_the_rows(self, warehouse: Warehouse) -> None:
+        target, lines = orders(), replace(orders(table="lines"), stream="lines")
+        warehouse.alter(target)
+        warehouse.alter(lines)
+        gaps = [gap_of("orders:1"), gap_of("orders:2", "it's é")]
+        warehouse.write(
+            load_of(target, gaps_opened=gaps), load_of(lines, gaps_opened=[gap_of("orders:1")])
+        )
+        worse = gap_of("orders:2", "still")
+        warehouse.write(load_of(target, gaps_opened=[worse], gaps_closed=["orders:1", "orders:7"]))
+        rows = warehouse.table("_rowtrail_gaps").sort_by("table_name").to_pylist()
+        assert [(row["table_name"], row["record"], row["reason"]) for row in rows] == [
+            ("lines", "orders:1", "amount is negative"),
+            ("orders", "orders:2", "still"),
+        ]
+        assert warehouse.rows("_rowtrail_watermarks")["orders"]["gaps"] == 1
+
+    def test_a_watermark_stays_when_a_load_has_none(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.write(load_of(target))
+        assert warehouse.rows("_rowtrail_watermarks")["orders"]["loaded_up_to"] is None
+        warehouse.write(load_of(target, watermark=NOW))
+        warehouse.write(load_of(target))
+        row = warehouse.rows("_rowtrail_watermarks")["orders"]
+        assert (row["loaded_up_to"], row["gaps"], row["updated_at"]) == (NOW, 0, NOW)
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    def test_keys_in_ranges(self, warehouse: Warehouse) -> None:
+        target = target_of({"a": pa.int64(), "b": pa.string()}, key=("a", "b"))
+        keys = [(a, b) for a in (1, 2, 3) for b in ("", "x", "y")]
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(1, a=a, b=b) for a, b in keys))
+        bounds = [None, (0, "z"), (1, ""), (1, "x"), (2, "aaa"), (3, "y"), (9, "")]
+        for after in bounds:
+            for upto in bounds:
+                wanted = [
+                    (*key, True)
+                    for key in keys
+                    if (after is None or key > after) and (upto is None or key <= upto)
+                ]
+                assert warehouse.keys(target, after, upto) == wanted
+
+    @BOTH
+    def test_keys_leave_out_what_was_deleted(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        target = orders(deletes)
+        assert warehouse.keys(target) == []
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(1, id=i, note="a") for i in range(5)))
+        warehouse.load(target, delete(2, id=1), delete(2, id=9), dropped(2, id=3), dropped(2, id=8))
+        wanted = [(0, True), (2, True), (3, False), (4, True), (8, False)]
+        assert warehouse.keys(target) == wanted
+        assert warehouse.keys(target, after=(2,), upto=(8,)) == wanted[2:]
+
+    def test_texts_are_in_binary_order(self, warehouse: Warehouse) -> None:
+        texts = ["Z", "a", "A", "é", "e", "z", "É", "ß", "ss", "", " ", "a ", "😀", "\uffff", "a\0"]
+        target = target_of({"id": pa.string()})
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(1, id=text) for text in texts))
+        ordered = sorted(texts, key=str.encode)
+        assert [key for key, _ in warehouse.keys(target)] == ordered
+        for text in texts:
+            after = [key for key, _ in warehouse.keys(target, after=(text,))]
+            assert after == ordered[ordered.index(text) + 1 :]
+
+    # --- opening ------------------------------------------------------------------------------
+
+    def test_without_a_fence_nothing_is_written(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(1, id=1, note="a"))
+        reader = warehouse.open(None)
+        try:
+            assert reader.keys(target, None, None).num_rows == 1
+            assert len(reader.receipts()) == 1
+            with pytest.raises(ConfigurationError, match="for reading only"):
+                reader.write(load_of(target, upsert(2, id=1, note="b")))
+            with pytest.raises(ConfigurationError, match="for reading only"):
+                reader.alter(orders(table="more"))
+        finally:
+            reader.close()
+        assert warehouse.notes() == {1: "a"}
+
+    def test_closing_twice_is_no_error(self, warehouse: Warehouse) -> None:
+        destination = warehouse.open()
+        destination.close()
+        destination.close()
+
+    def test_every_type_that_it_names_is_one(self, warehouse: Warehouse) -> None:
+        destination = warehouse.open()
+        try:
+            assert destination.capabilities.type_names["int64"]
+        finally:
+            destination.close()
+
+
+def receipts_of(warehouse: Warehouse) -> Sequence[object]:
+    destination = warehouse.open(None)
+    try:
+        return destination.receipts()
+    finally:
+        destination.close()
+
+
+def sorted_rows(rows: Iterable[object]) -> list[str]:
+    return sorted(map(repr, rows))
