@@ -6,11 +6,11 @@ as a change log gives them. The whole file is counted: blobs, index, batches, fr
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import BatchKind, Manifest
 
 BATCH_ROWS = 50_000
-BATCHES = 20
+RECORDS = 1_000_000
 SEED = 20_240_131
 
 Keys = Callable[[np.random.Generator, int], pa.Array]
@@ -50,6 +50,14 @@ def _hyphenated(digits: str) -> str:
 
 
 MOST_BYTES: dict[Keys, float] = {ordered_integers: 8, random_integers: 8, random_uuids: 20}
+
+
+KINDS: dict[str, tuple[Keys, float]] = {
+    "ordered integers": (ordered_integers, 8),
+    "random integers": (random_integers, 8),
+    "random uuids": (random_uuids, 20),
+}
+"""Kinds of keys, and how many bytes a record may take."""
 
 
 def manifest(batch_id: str, keys: pa.Array, first_position: int, *, rising: bool) -> Manifest:
@@ -92,11 +100,10 @@ def fill(ledger: Ledger, keys: Keys, batches: int, *, rising: bool) -> float:
     return seconds
 
 
-def measure(settings: Settings, keys: Keys, *, rising: bool) -> tuple[float, float]:
+def measure(keys: Keys, folder: Path, batches: int, *, rising: bool) -> tuple[float, float]:
     """Bytes per record and seconds per million records, of one ledger."""
-    batches = max(1, round(BATCHES * settings.scale))
-    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
-        path = Path(folder) / "ledger.db"
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "ledger.db"
         ledger = open_ledger(path, "benchmark")
         seconds = fill(ledger, keys, batches, rising=rising)
         ledger.close()
@@ -105,22 +112,35 @@ def measure(settings: Settings, keys: Keys, *, rising: bool) -> tuple[float, flo
 
 
 def main(settings: Settings) -> Report:
-    """Each kind of key, with constant and with rising versions."""
-    rows: list[tuple[str, ...]] = []
-    limits: list[Limit] = []
-    raw: dict[str, list[tuple[float, float]]] = {}
-    for keys, most in MOST_BYTES.items():
-        for rising in (False, True):
-            name = f"{keys.__name__.replace('_', ' ')}, {'rising' if rising else 'constant'}"
-            rounds = [measure(settings, keys, rising=rising) for _ in range(settings.rounds)]
-            size = statistics.median(size for size, _ in rounds)
-            rows.append((name, f"{size:.2f}", *spread([seconds for _, seconds in rounds], 3)))
-            limits.append(Limit(what=f"bytes per record, {name}", figure=size, most=most))
-            raw[name] = rounds
+    """Each round makes a ledger for every kind of key and of version."""
+    batches = max(1, settings.rows(RECORDS) // BATCH_ROWS)
+    rounds = [
+        {
+            f"{name}, versions {word}": measure(
+                keys, settings.folder, batches, rising=word == "rising"
+            )
+            for name, (keys, _) in KINDS.items()
+            for word in ("constant", "rising")
+        }
+        for _ in range(settings.rounds)
+    ]
+    sizes = {name: [one[name][0] for one in rounds] for name in rounds[0]}
+    seconds = {name: [one[name][1] for one in rounds] for name in rounds[0]}
     return Report(
-        title=f"The ledger's file and time, batches of {BATCH_ROWS:,} records",
-        columns=("keys, versions", "bytes/record", "s/million", "min-max"),
-        rows=rows,
-        limits=limits,
-        raw=raw,
+        title=f"The ledger of {batches * BATCH_ROWS:,} records in batches of {BATCH_ROWS:,}",
+        columns=("keys", "bytes/record", "s/million", "min-max"),
+        rows=[(name, f"{median(sizes[name]):.2f}", *spread(seconds[name], 3)) for name in sizes],
+        limits=[
+            Limit(
+                what=f"{name}, bytes a record",
+                figure=median(sizes[f"{name}, versions constant"]),
+                most=most,
+            )
+            for name, (_, most) in KINDS.items()
+        ],
+        notes=[
+            "Constant versions: cursor and snapshot captures. Rising by one: change logs.",
+            "Random keys of 63 bits in the order of their changes hold 7.9 bytes of information.",
+        ],
+        raw={"bytes": sizes, "seconds": seconds},
     )

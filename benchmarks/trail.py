@@ -1,88 +1,83 @@
-"""The time to find the trail of one record among ten million checkpoints (200 batches)."""
+"""The time to find the trail of one record among ten million checkpoints."""
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
-from benchmarks.ledger_size import (
-    BATCH_ROWS,
-    SEED,
-    Keys,
-    fill,
-    ordered_integers,
-    random_integers,
-    random_uuids,
-)
+from benchmarks.ledger_size import BATCH_ROWS, KINDS, SEED, Keys, fill
 from benchmarks.report import Limit, Report, spread
 from benchmarks.settings import Settings
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.record_id import KeyValue, RecordId
 
-BATCHES = 200
-LOOKUPS = 15
-MOST = 100.0
-"""Milliseconds that the trail of one record may take."""
+RECORDS = 10_000_000
+MOST_MILLISECONDS = 100
+
+
+def main(settings: Settings) -> Report:
+    """One ledger for each kind of key, and so many look-ups of other records in it."""
+    batches = max(1, settings.rows(RECORDS) // BATCH_ROWS)
+    found = {
+        name: measure(keys, settings.folder, batches, settings.rounds)
+        for name, (keys, _) in KINDS.items()
+    }
+    return Report(
+        title=f"The trail of one record in {batches * BATCH_ROWS:,} checkpoints (milliseconds)",
+        columns=("keys", "median", "min-max", "first", "unknown key"),
+        rows=[
+            (name, *spread(one["others"], 1), f"{one['first']:.1f}", f"{one['unknown']:.1f}")
+            for name, one in found.items()
+        ],
+        limits=[
+            Limit(what=name, figure=median(one["others"]), most=MOST_MILLISECONDS, unit=" ms")
+            for name, one in found.items()
+        ],
+        notes=["The first look-up of a process also prepares the statements."],
+        raw=found,
+    )
+
+
+def measure(keys: Keys, folder: Path, batches: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds of the first look-up in a ledger, of others, and of a key that it lacks."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / "ledger.db"
+        ledger = open_ledger(path, "benchmark")
+        fill(ledger, keys, batches, rising=True)
+        ledger.close()
+        wanted = some_keys(keys, rounds + 1)
+        ledger = open_ledger(path, "benchmark")
+        try:
+            return {
+                "first": lookup(ledger, wanted[0], 1),
+                "others": [lookup(ledger, key, 1) for key in wanted[1:]],
+                "unknown": lookup(ledger, unlike(wanted[0]), 0),
+            }
+        finally:
+            ledger.close()
 
 
 def some_keys(keys: Keys, count: int) -> list[KeyValue]:
     """Keys of the first batch, spread over it: `fill` draws the same ones."""
     values = keys(np.random.default_rng(SEED), 0)
-    return [values[number].as_py() for number in range(0, BATCH_ROWS, BATCH_ROWS // count)][:count]
+    return [values[row].as_py() for row in np.linspace(0, BATCH_ROWS - 1, count).astype(int)]
 
 
-def lookup(ledger: Ledger, key: KeyValue) -> float:
-    """Milliseconds."""
-    begin = time.perf_counter()
-    entries = ledger.trail(RecordId("records", (key,)))
-    seconds = time.perf_counter() - begin
-    assert [entry.event for entry in entries] == ["loaded"]
+def unlike(key: KeyValue) -> KeyValue:
+    """A key of the same type that no batch holds."""
+    return 2**62 + 1 if isinstance(key, int) else "00000000-0000-4000-8000-000000000000"
+
+
+def lookup(ledger: Ledger, key: KeyValue, entries: int) -> float:
+    """Milliseconds; raises RuntimeError when the trail has another number of entries."""
+    started = perf_counter()
+    trail = ledger.trail(RecordId("records", (key,)))
+    seconds = perf_counter() - started
+    if len(trail) != entries:
+        raise RuntimeError(f"the trail of {key} has {len(trail)} entries, not {entries}")
     return seconds * 1000
-
-
-def measure(settings: Settings, keys: Keys) -> tuple[float, float, list[float]]:
-    """Milliseconds of the first look-up of a fresh ledger, of an absent key, and of others."""
-    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
-        path = Path(folder) / "ledger.db"
-        ledger = open_ledger(path, "benchmark")
-        fill(ledger, keys, _batches(settings), rising=True)
-        ledger.close()
-        wanted = some_keys(keys, LOOKUPS + 1)
-        ledger = open_ledger(path, "benchmark")
-        first = lookup(ledger, wanted[0])
-        others = [lookup(ledger, key) for key in wanted[1:]]
-        begin = time.perf_counter()
-        assert ledger.trail(RecordId("records", ("no such key",))) == []
-        absent = (time.perf_counter() - begin) * 1000
-        ledger.close()
-        return first, absent, others
-
-
-def main(settings: Settings) -> Report:
-    """Each kind of key: its ledger is filled once and asked many times."""
-    rows: list[tuple[str, ...]] = []
-    limits: list[Limit] = []
-    raw: dict[str, list[float]] = {}
-    for keys in (ordered_integers, random_integers, random_uuids):
-        name = keys.__name__.replace("_", " ")
-        first, absent, others = measure(settings, keys)
-        rows.append((name, f"{first:.1f}", *spread(others, 1), f"{absent:.1f}"))
-        figure = max(first, statistics.median(others))
-        limits.append(Limit(what=f"trail, {name}", figure=figure, most=MOST, unit=" ms"))
-        raw[name] = [first, *others]
-    records = _batches(settings) * BATCH_ROWS
-    return Report(
-        title=f"Trail of one record among {records:,} checkpoints, {LOOKUPS} look-ups (ms)",
-        columns=("keys", "first", "median", "min-max", "absent key"),
-        rows=rows,
-        limits=limits,
-        raw=raw,
-    )
-
-
-def _batches(settings: Settings) -> int:
-    return max(1, round(BATCHES * settings.scale))

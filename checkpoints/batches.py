@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from rowtrail.checkpoints import failure_merge, pages, streams, tables
-from rowtrail.checkpoints.errors import TransitionError, UnknownError
+from rowtrail.checkpoints.errors import LedgerError, TransitionError, UnknownError
 from rowtrail.checkpoints.states import (
     BATCH_TRANSITIONS,
     BatchKind,
@@ -22,6 +22,8 @@ from rowtrail.checkpoints.tables import batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from rowtrail.checkpoints.packing import Integers
 
 _UNFINISHED = (BatchState.OPEN, BatchState.PREPARED)
 
@@ -211,16 +213,30 @@ def _update(connection: Connection, batch: int, **values: Any) -> None:
 
 def _mark_superseded(connection: Connection, row: Row[Any], superseded: pa.Array) -> None:
     from rowtrail.checkpoints import outcomes
-    from rowtrail.checkpoints.packing import unpack_counted
 
-    rows = unpack_counted(row.load_rows)[superseded.to_numpy(zero_copy_only=False)]
+    rows = _blob_rows(row, superseded)
     outcomes.mark_superseded(connection, row.id, rows)
     ends = failure_merge.loaded_ends(connection, row.id)
     if ends:
         records = outcomes.records_at(connection, row.id, row.stream, rows)
         keys = {record.key_bytes() for record in records}
-        late = [failure_id for failure_id, key in ends if key in keys]
+        late = [number for number, key in ends if key in keys]
         failure_merge.end_as_superseded(connection, row.id, late)
+
+
+def _blob_rows(row: Row[Any], superseded: pa.Array) -> Integers:
+    """Where in the blob these rows of the load are. Raises LedgerError for one it has not."""
+    from rowtrail.checkpoints.packing import unpack_counted
+
+    chosen: Integers = superseded.to_numpy(zero_copy_only=False)
+    load_rows = unpack_counted(row.load_rows)
+    if chosen.max() >= len(load_rows):
+        raise LedgerError(
+            f"Batch {row.batch_id} of stream {row.stream} cannot be closed: its receipt says that "
+            f"row {chosen.max()} was superseded, and its load has {len(load_rows)} rows. The "
+            "receipt is not of this manifest; the batch stays prepared."
+        )
+    return load_rows[chosen]
 
 
 def _advance_stream(connection: Connection, row: Row[Any], now: datetime) -> None:

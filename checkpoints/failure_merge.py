@@ -51,24 +51,24 @@ _REPLACED = ("operation", "stage", "error_class", "message", "fingerprint", "cod
 
 
 def loaded_ends(connection: Connection, batch: int) -> list[tuple[int, bytes]]:
-    """Failure and key of each end of the batch that says `loaded`."""
-    query = select(failures.c.id, failures.c.key).where(
+    """Number and key of each end of the batch that says `loaded`."""
+    query = select(prepared_ends.c.number, failures.c.key).where(
         prepared_ends.c.batch == batch,
         prepared_ends.c.state == FailureState.LOADED,
         failures.c.id == prepared_ends.c.failure_id,
     )
-    return [(row.id, row.key) for row in connection.execute(query)]
+    return [(row.number, row.key) for row in connection.execute(query)]
 
 
-def end_as_superseded(connection: Connection, batch: int, failure_ids: list[int]) -> None:
+def end_as_superseded(connection: Connection, batch: int, numbers: list[int]) -> None:
     """The target had a newer version of these: that is how they end."""
-    if failure_ids:
-        chosen = prepared_ends.c.failure_id == bindparam("ended_failure")
+    if numbers:
+        chosen = prepared_ends.c.number == bindparam("chosen")
         connection.execute(
             update(prepared_ends)
             .where(prepared_ends.c.batch == batch, chosen)
             .values(state=FailureState.SUPERSEDED),
-            [{"ended_failure": failure_id} for failure_id in failure_ids],
+            [{"chosen": number} for number in numbers],
         )
 
 

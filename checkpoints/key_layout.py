@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -153,24 +152,12 @@ def _from_integers(values: Integers, data_type: pa.DataType) -> pa.Array:
     return array.cast(data_type)
 
 
-def matches(columns: KeyColumns, row: KeyColumns) -> NDArray[np.intp]:
-    """The numbers of the rows that equal the one row."""
-    found: NDArray[np.bool_] | None = None
-    for values, wanted in zip(columns.integers, row.integers, strict=True):
-        equal = values == wanted[0]
-        found = equal if found is None else found & equal
-    for values, wanted in zip(columns.rest.columns, row.rest.columns, strict=True):
-        equal = _equal(values, wanted[0])
-        found = equal if found is None else found & equal
-    assert found is not None  # a key has at least one column
-    return np.flatnonzero(found)
-
-
-def _equal(column: pa.Array, value: Any) -> NDArray[np.bool_]:
+def equal_values(column: pa.Array, value: pa.Scalar) -> NDArray[np.bool_]:
+    """Which values of an Arrow column equal one of its own type; NULL equals NULL."""
     if not value.is_valid:
         equal = pc.is_null(column)
     elif isinstance(column, pa.ExtensionArray):
-        equal = pc.equal(column.storage, pa.scalar(value.value, column.type.storage_type))
+        equal = pc.equal(column.storage, value.value)
     else:
         equal = pc.equal(column, value)
     mask: NDArray[np.bool_] = equal.fill_null(False).to_numpy(zero_copy_only=False)

@@ -21,12 +21,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rowtrail.checkpoints.key_layout import KeyColumns, KeyLayout, matches
+from rowtrail.checkpoints.key_layout import KeyColumns, KeyLayout, equal_values
 from rowtrail.checkpoints.packing import Integers, pack, unpack
 from rowtrail.checkpoints.places import places
 from rowtrail.checkpoints.states import Outcome, VersionTuple
 
 SEGMENT_ROWS = 4096
+
+Rows = NDArray[np.intp]
 
 _U32 = struct.Struct("<I")
 _SEGMENT_HEAD = struct.Struct("<?I")
@@ -125,7 +127,7 @@ def search(
 ) -> list[Found]:
     """What the segment of that number says of the key (see `KeyLayout.row`), in stored order."""
     segment = _Segment(layout, header, number, body)
-    rows = matches(segment.key(), row)
+    rows = segment.rows_with(row)
     if not len(rows):
         return []
     values = np.stack([column[rows] for column in segment.values()], axis=1).tolist()
@@ -177,13 +179,13 @@ class _Segment:
 
     def __init__(self, layout: KeyLayout, header: Header, number: int, body: bytes) -> None:
         compressed, length = _SEGMENT_HEAD.unpack_from(body)
-        self._plain = body[_SEGMENT_HEAD.size :]
+        self._plain = memoryview(body)[_SEGMENT_HEAD.size :]
         if compressed:
-            self._plain = _CODEC.decompress(self._plain, length, asbytes=True)
+            self._plain = memoryview(_CODEC.decompress(self._plain, length, asbytes=True))
         self._layout = layout
         self._constants = header.constants
         self._rows = header.rows_of(number)
-        self._parts: list[bytes | None] = []
+        self._parts: list[memoryview | None] = []
         position = 0
         for value in header.constants:
             if value is not None:
@@ -195,14 +197,25 @@ class _Segment:
             position += size
         self._rest = position
 
+    def rows_with(self, row: KeyColumns) -> Rows:
+        """The numbers of the rows that have this key.
+
+        Most segments hold it not: what the first column rules out costs no other column.
+        """
+        rows: Rows | None = None
+        for number, wanted in enumerate(row.integers):
+            rows = _among(rows, self._column(number) == wanted[0])
+            if not len(rows):
+                return rows
+        for column, wanted in zip(self._rest_columns(), row.rest.columns, strict=True):
+            rows = _among(rows, equal_values(column, wanted[0]))
+        assert rows is not None  # a key has at least one column
+        return rows
+
     def key(self) -> KeyColumns:
         layout = self._layout
         integers = tuple(map(self._column, range(layout.integer_columns)))
-        schema = layout.rest_schema
-        if len(schema):
-            rest = pa.ipc.read_record_batch(pa.py_buffer(self._plain[self._rest :]), schema)
-        else:
-            rest = pa.RecordBatch.from_arrays([], schema=schema)
+        rest = pa.RecordBatch.from_arrays(self._rest_columns(), schema=layout.rest_schema)
         return KeyColumns(integers, rest)
 
     def values(self) -> list[Integers]:
@@ -215,6 +228,19 @@ class _Segment:
             return unpack(part, self._rows)
         assert value is not None
         return np.full(self._rows, value, dtype=np.int64)
+
+    def _rest_columns(self) -> list[pa.Array]:
+        schema = self._layout.rest_schema
+        if not len(schema):
+            return []
+        columns: list[pa.Array] = pa.ipc.read_record_batch(
+            pa.py_buffer(self._plain[self._rest :]), schema
+        ).columns
+        return columns
+
+
+def _among(rows: Rows | None, equal: NDArray[np.bool_]) -> Rows:
+    return np.flatnonzero(equal) if rows is None else rows[equal[rows]]
 
 
 def stored_rows(keyset: Keyset, rows: pa.Array) -> Integers:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, delete
 
 from rowtrail.checkpoints import keyset, outcomes, pages, tables
@@ -22,7 +23,7 @@ class StoredManifest:
     """A manifest, encoded."""
 
     blob: keyset.Keyset | None  # None: every change of the batch failed
-    load_rows: bytes | None
+    load_rows: bytes
     failures: list[_Values]
     ends: list[_Values]
     page: bytes | None
@@ -36,7 +37,7 @@ class StoredManifest:
 
 def encode(manifest: Manifest) -> StoredManifest:
     """The manifest as it is stored; nothing is written."""
-    blob, load_rows = None, None
+    blob, load_rows = None, pack_counted(np.empty(0, np.int64))
     if len(manifest.keys):
         blob = keyset.encode(
             manifest.keys, manifest.versions, manifest.operations, manifest.outcomes

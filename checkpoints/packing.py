@@ -42,7 +42,7 @@ def pack(values: Integers) -> bytes:
     return _HEAD.pack(_DISTANCE, width, least, 0) + _bits(values - least, width)
 
 
-def unpack(data: bytes, count: int) -> Integers:
+def unpack(data: bytes | memoryview, count: int) -> Integers:
     """The `count` values that `pack` was given."""
     form, width, base, step = _HEAD.unpack_from(data)
     body = memoryview(data)[_HEAD.size :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
@@ -14,6 +15,9 @@ from rowtrail.checkpoints.errors import LedgerAccessError, LedgerError
 from rowtrail.checkpoints.store import ledger_error
 
 BUSY_SECONDS = 30.0
+
+# What file systems without hard links say (link(2)).
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -64,17 +68,18 @@ def back_up(engine: Engine, path: Path) -> None:
 
     The copy appears under its name when it is whole. Raises LedgerError when `path` exists.
     """
-    partial = path.with_name(f"{path.name}.partial")
     if path.exists():
-        raise LedgerError(
-            f"The back-up {path} exists already and is not overwritten. Choose another name."
-        )
+        raise _taken(path)
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # of a back-up that was cut off
         os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        _copy(engine, partial)
-        os.link(partial, path)  # unlike a rename, this fails when the name was taken meanwhile
+        try:
+            _copy(engine, partial)
+            _publish(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise LedgerAccessError(
             f"The back-up {path} cannot be written: {error.strerror}. "
@@ -82,8 +87,23 @@ def back_up(engine: Engine, path: Path) -> None:
         ) from error
     except sqlite3.Error as error:
         raise ledger_error(str(path), error) from error
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def _publish(partial: Path, path: Path) -> None:
+    try:
+        os.link(partial, path)  # unlike a rename, this fails when the name is taken
+    except FileExistsError as error:
+        raise _taken(path) from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        partial.rename(path)
+
+
+def _taken(path: Path) -> LedgerError:
+    return LedgerError(
+        f"The back-up {path} exists already and is not overwritten. Choose another name."
+    )
 
 
 def _copy(engine: Engine, path: Path) -> None:

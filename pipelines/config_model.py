@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -173,3 +174,7 @@ def json_schema() -> dict[str, Any]:
         **schema,
         "title": "rowtrail.toml",
     }
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))

@@ -119,11 +119,21 @@ def install_capture(opened: OpenPipeline, streams: tuple[StreamDefinition, ...])
     """Makes change logs and triggers when the pipeline allows a run to do so."""
     if not opened.definition.install_capture or not isinstance(opened.source, ManagesCapture):
         return
-    plan = opened.source.capture_plan([stream.source_spec() for stream in streams])
+    specs = [stream.source_spec() for stream in streams]
+    plan = opened.source.capture_plan([spec for spec in specs if _can_be_read(opened, spec)])
     for statement in plan:
         opened.reporter.note(f"at the source: {statement}")
     if plan:
         opened.source.execute(plan)
+
+
+def _can_be_read(opened: OpenPipeline, spec: StreamSpec) -> bool:
+    """A stream whose table is gone says so when it is read, and does not stop the others."""
+    try:
+        opened.source.describe(spec)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:

@@ -6,8 +6,9 @@ import os
 import socket
 import threading
 from contextlib import suppress
+from time import monotonic
 
-from rowtrail.checkpoints.errors import LeaseLostError, LedgerError
+from rowtrail.checkpoints.errors import LedgerBusyError, LedgerError
 from rowtrail.checkpoints.ledger import Ledger
 
 HEARTBEAT = 15.0
@@ -26,11 +27,17 @@ class HeldLease:
         self._ledger = ledger
         self._stop = threading.Event()
         self._lost: LedgerError | None = None
+        self._renewed = monotonic()
         self._thread = threading.Thread(target=self._beat, name="rowtrail-lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LeaseLostError when another process has taken the lease over."""
+        """Raises LeaseLostError when another process has taken the lease over.
+
+        A process that was stopped for a while asks the ledger first, since its thread was, too.
+        """
+        if self._lost is None and monotonic() - self._renewed > 2 * HEARTBEAT:
+            self._renew()
         if self._lost is not None:
             raise self._lost
 
@@ -43,13 +50,19 @@ class HeldLease:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            try:
-                self._ledger.leases.renew(self.generation)
-            except LeaseLostError as error:
-                self._lost = error
+            self._renew()
+            if self._lost is not None:
                 return
-            except LedgerError:
-                continue  # a ledger that is busy for a while: the lease is ours until taken over
+
+    def _renew(self) -> None:
+        try:
+            self._ledger.leases.renew(self.generation)
+        except LedgerBusyError:
+            return  # it takes nothing away: the lease is ours until somebody takes it over
+        except LedgerError as error:
+            self._lost = error
+        else:
+            self._renewed = monotonic()
 
 
 def holder() -> str:

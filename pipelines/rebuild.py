@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import open_destination
@@ -13,10 +16,11 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
     """Writes a new ledger that goes on where the target is; returns what it found, in words.
 
     Positions come from the newest receipt of each stream, failed records from the gaps (without
-    their images: a retry reads the row anew). Raises ConfigurationError when a ledger is there
-    already or the target has no receipts.
+    their images: a retry reads the row anew). A ledger that knows no stream is replaced: a run
+    that was refused since the real one is lost has left it. Raises ConfigurationError when another
+    one is there or the target has no receipts.
     """
-    if definition.ledger.exists():
+    if definition.ledger.exists() and not _knows_nothing(definition):
         raise ConfigurationError(
             f"There is a ledger at {definition.ledger} already. A rebuild never overwrites one: "
             f"move it away first if it is of no more use."
@@ -31,6 +35,8 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
                 "The target holds no receipt of these streams, so there is nothing to rebuild the "
                 "ledger from. `rowtrail run` starts a new one."
             )
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{definition.ledger}{suffix}").unlink(missing_ok=True)
         ledger = open_ledger(definition.ledger, definition.name, ledger_id=receipts[0].ledger_id)
         try:
             for receipt in receipts:
@@ -41,3 +47,14 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
     finally:
         destination.close()
     return notes
+
+
+def _knows_nothing(definition: PipelineDefinition) -> bool:
+    try:
+        ledger = open_ledger(definition.ledger, definition.name)
+    except LedgerError:  # damaged, of another pipeline or of a newer version: not ours to replace
+        return False
+    try:
+        return not ledger.streams.all()
+    finally:
+        ledger.close()

@@ -117,11 +117,13 @@ def carry_out_pending(opened: OpenPipeline, run_id: str) -> list[str]:
     """
     done = []
     for decision in opened.ledger.decisions.pending():
-        if must_wait(opened, decision) is not None:
-            continue
         try:
+            if must_wait(opened, decision) is not None:
+                continue
             text = carry_out(opened, decision, run_id).text
             state = DecisionState.DONE
+        except OwnershipError:
+            raise
         except RowtrailError as error:
             text, state = str(error), DecisionState.FAILED
             _settle(opened)

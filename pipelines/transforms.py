@@ -95,11 +95,11 @@ def transform(
     return declare if function is None else declare(function)
 
 
-def from_function(function: Function) -> Transform:
+def from_function(function: Function, name: str | None = None) -> Transform:
     """The transform that a function declares; an undeclared one changes no columns."""
     adds, drops = getattr(function, _DECLARATION, ({}, ()))
     return Transform(
-        name=f"{function.__module__}:{function.__qualname__}",
+        name=name or f"{function.__module__}:{function.__qualname__}",
         function=function,
         adds=adds,
         drops=drops,
@@ -124,7 +124,7 @@ def load(reference: str, folder: Path) -> Transform:
         raise ConfigurationError(
             f"Transform {reference}: module {module_name} has no function {function_name}."
         )
-    return from_function(function)
+    return from_function(function, name=reference)
 
 
 def _import(module_name: str, folder: Path, reference: str) -> object:

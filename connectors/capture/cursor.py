@@ -7,15 +7,14 @@ reconciliation. Only a change that leaves the cursor behind the window and the k
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from rowtrail.connectors.base import ReadState
 from rowtrail.connectors.capture.pages import (
@@ -28,60 +27,62 @@ from rowtrail.connectors.capture.pages import (
     last_key,
     page_changes,
     page_hashes,
+    whole_keys,
 )
 from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import keys_gone, keys_unknown
+from rowtrail.connectors.capture.reconcile import key_range, keys_gone, keys_unknown
 from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes, scratch
 from rowtrail.connectors.changes import Changes, Version
 
 NAME = "cursor"
 
 
+class CursorBounds(NamedTuple):
+    """Cursor values in the source's own terms: int, float or text."""
+
+    start: object  # where this read begins, inclusively; None: it reads all rows in key order
+    newest: object  # the greatest value at its start; None when the cursor can place no row
+    window: object  # where the next read begins
+    settled: object  # behind it nothing more is expected, the lag aside
+
+
 class CursorTable(KeyedTable, Protocol):
-    """A table with a cursor column. Cursor values are in the source's own terms."""
+    """A table with a cursor column. `extra` of its pages is one array of booleans: the rows that
+    the next read will see again."""
 
-    def newest(self, like: object) -> object:
-        """The greatest value that the cursor can place, spelled like this one; None without any."""
+    def bounds(self, settled: object) -> CursorBounds:
+        """The bounds of a read that begins now, after one that settled there (None: the first)."""
         ...
 
-    def settled(self, newest: object) -> object:
-        """The greatest value behind which nothing more is expected, the lag aside."""
+    def full_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """All rows in key order, beyond this key."""
         ...
 
-    def window(self, high: object) -> object:
-        """Where the read after one that settled at `high` begins, inclusively."""
+    def cursor_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …)."""
         ...
 
-    def cursor_page(self, start: object, upto: object, after: Values | None) -> Page:
-        """Rows with start <= cursor <= upto, beyond `after`, which is (cursor, key columns …).
-
-        `extra` is one array: the cursor's values.
-        """
-        ...
-
-    def unplaced_page(self, like: object, after: Values | None) -> Page:
-        """Rows whose cursor is NULL, or cannot be placed beside `like`, in key order."""
+    def unplaced_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """Rows whose cursor is NULL, or cannot be placed beside the newest, in key order."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class CursorPosition:
-    """How far a read has come: `rows`, then `unplaced` rows, then `keys`, then `done`.
-
-    `bounds` are the cursor values (from where, up to where, where settled) of this read.
-    """
+    """How far a read has come: `full`, or `rows`, `unplaced` and `keys`; then `done`."""
 
     read: int
     phase: str
-    bounds: Values
+    bounds: CursorBounds
     ordinal: int  # of the last changes; rises through the read
     after: Values | None  # where the phase goes on
-    known: Values | None  # with `keys`: where the compared ranges end
+    known: Values | None  # with `full` and `keys`: where the compared ranges end
     started: str  # UTC, ISO 8601
 
     @classmethod
     def parse(cls, stream: str, token: str) -> CursorPosition:
-        return cls(**decode(stream, NAME, token))
+        fields = decode(stream, NAME, token)
+        return cls(**{**fields, "bounds": CursorBounds(*fields["bounds"])})
 
     def token(self) -> str:
         return encode(NAME, vars(self))
@@ -92,23 +93,39 @@ class CursorPosition:
     def enter(self, phase: str) -> CursorPosition:
         return replace(self, phase=phase, after=None, known=None)
 
+    def step(self) -> CursorPosition:
+        return replace(self, ordinal=self.ordinal + 1)
+
 
 def read_cursor(table: CursorTable, state: ReadState) -> Iterator[Changes]:
     """Rows at and beyond the last read's window, up to the cursor's greatest value at the start.
 
-    Rows of the window that the last read has seen just so, by their hash, are left out. Versions
-    are (epoch, number of the read, ordinal, 0) with an ordinal that rises through the read. A read
-    that was broken off goes on under its own number.
+    The first read takes all rows in key order. Rows of the window that the last read has seen just
+    so, by their hash, are left out. Versions are (epoch, number of the read, ordinal, 0) with an
+    ordinal that rises through the read. A read that was broken off goes on under its own number, up
+    to its own bounds; another one follows.
     """
     at = _start(table, state)
+    yield from _read(table, state, at)
+    if at.read != state.read_number:
+        yield from _read(table, state, _begin(table, state, at.bounds.settled))
+
+
+def _read(table: CursorTable, state: ReadState, at: CursorPosition) -> Iterator[Changes]:
     with scratch() as engine:
-        if at.phase == "rows" and at.ordinal == 0:
+        if at.ordinal == 0:
             yield from keyless_changes(table, at.version(state.epoch), at.token())
         seen = _Seen(engine, state)
+        if at.phase == "full":
+            at = yield from _full(engine, table, state, at, seen)
         if at.phase == "rows":
-            at = yield from _rows(table, state.epoch, at, seen)
+            pages = partial(table.cursor_page, at.bounds)
+            at = yield from _walk(table, state.epoch, at, seen, pages)
+            at = at.enter("unplaced")
         if at.phase == "unplaced":
-            at = yield from _unplaced(table, state.epoch, at, seen)
+            pages = partial(table.unplaced_page, at.bounds)
+            at = yield from _walk(table, state.epoch, at, seen, pages)
+            at = at.enter("keys")
         if at.phase == "keys":
             at = yield from _keys(engine, table, state, at)
     yield page_changes(
@@ -140,73 +157,82 @@ class _Seen:
 
 
 def _start(table: CursorTable, state: ReadState) -> CursorPosition:
-    high = None
-    if state.position is not None:
-        last = CursorPosition.parse(table.stream.name, state.position)
-        if last.phase != "done":
-            return last
-        high = last.bounds[2]
-    newest = table.newest(high)
+    if state.position is None:
+        return _begin(table, state, None)
+    last = CursorPosition.parse(table.stream.name, state.position)
+    return _begin(table, state, last.bounds.settled) if last.phase == "done" else last
+
+
+def _begin(table: CursorTable, state: ReadState, settled: object) -> CursorPosition:
+    """A new read, after one that settled there; None: the first, or nothing had a cursor yet."""
+    started = datetime.now(UTC)
     return CursorPosition(
         read=state.read_number,
-        phase="rows",
-        bounds=(
-            None if high is None else table.window(high),
-            newest,
-            None if newest is None else table.settled(newest),
-        ),
+        phase="full" if settled is None else "rows",
+        bounds=table.bounds(settled),
         ordinal=0,
         after=None,
         known=None,
-        started=datetime.now(UTC).isoformat(),
+        started=started.isoformat(),
     )
 
 
-def _rows(
-    table: CursorTable, epoch: int, at: CursorPosition, seen: _Seen
+def _full(
+    engine: duckdb.DuckDBPyConnection,
+    table: CursorTable,
+    state: ReadState,
+    at: CursorPosition,
+    seen: _Seen,
 ) -> Generator[Changes, None, CursorPosition]:
-    """The rows between the bounds, in the order of (cursor, key)."""
-    start, upto, high = at.bounds
-    more = upto is not None
-    while more:
-        page = table.cursor_page(start, upto, at.after)
-        more = page.full
-        if len(page.rows):
-            at = replace(at, ordinal=at.ordinal + 1, after=page.last)
-            hashes, changed = seen.compare(page)
-            again = pc.greater_equal(page.extra[0], pa.scalar(table.window(high)))
-            window: Mask = again.to_numpy(zero_copy_only=False)
-            yield page_changes(
-                table,
-                at.version(epoch),
-                at.token(),
-                page=page,
-                chosen=changed,
-                hashed=hashed_keys(table.schema, page, hashes, window),
-            )
-    return at.enter("unplaced")
-
-
-def _unplaced(
-    table: CursorTable, epoch: int, at: CursorPosition, seen: _Seen
-) -> Generator[Changes, None, CursorPosition]:
-    """The rows that the cursor cannot place: all of them, in each read."""
+    """All rows and all keys of the target, range by range."""
     more = True
     while more:
-        page = table.unplaced_page(at.bounds[1], at.after)
+        page = table.full_page(at.bounds, at.after)
+        more = page.full
+        keys = whole_keys(table.schema, page.rows)
+        span = key_range(keys, at.known, more=more)
+        gone = keys_gone(engine, table.schema, state.known, span, keys)
+        if len(gone):
+            at = at.step()
+            yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
+        if len(page.rows):
+            at = replace(at.step(), after=page.last, known=last_key(keys) or at.known)
+            yield _seen_changes(table, state.epoch, at, page, seen)
+    return at.enter("done")
+
+
+def _walk(
+    table: CursorTable,
+    epoch: int,
+    at: CursorPosition,
+    seen: _Seen,
+    pages: Callable[[Values | None], Page],
+) -> Generator[Changes, None, CursorPosition]:
+    """The rows of these pages that the last read has not seen so."""
+    more = at.bounds.newest is not None or at.phase != "rows"
+    while more:
+        page = pages(at.after)
         more = page.full
         if len(page.rows):
-            at = replace(at, ordinal=at.ordinal + 1, after=page.last)
-            hashes, changed = seen.compare(page)
-            yield page_changes(
-                table,
-                at.version(epoch),
-                at.token(),
-                page=page,
-                chosen=changed,
-                hashed=hashed_keys(table.schema, page, hashes),
-            )
-    return at.enter("keys")
+            at = replace(at.step(), after=page.last)
+            yield _seen_changes(table, epoch, at, page, seen)
+    return at
+
+
+def _seen_changes(
+    table: CursorTable, epoch: int, at: CursorPosition, page: Page, seen: _Seen
+) -> Changes:
+    """What is new in the page; kept are the hashes of what the next read will see again."""
+    hashes, changed = seen.compare(page)
+    again: Mask = page.extra[0].to_numpy(zero_copy_only=False)
+    return page_changes(
+        table,
+        at.version(epoch),
+        at.token(),
+        page=page,
+        chosen=changed,
+        hashed=hashed_keys(table.schema, page, hashes, again),
+    )
 
 
 def _keys(
@@ -220,19 +246,15 @@ def _keys(
     while more:
         found = table.key_page(at.after)
         more = found.full
-        upto = last_key(found.keys) if more else None
-        if more and upto is None:  # no key of the page fits, so it spans no range
-            at = replace(at, after=found.last)
-            continue
-        known = state.known.keys(at.known, upto)
-        gone = keys_gone(engine, table.schema, known, found.keys)
-        unknown = keys_unknown(engine, table.schema, known, found.keys)
+        span = key_range(found.keys, at.known, more=more)
+        gone = keys_gone(engine, table.schema, state.known, span, found.keys)
+        unknown = keys_unknown(engine, table.schema, state.known, span, found.keys)
         if len(gone):
-            at = replace(at, ordinal=at.ordinal + 1)
+            at = at.step()
             yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
-        at = replace(at, after=found.last, known=upto)
+        at = replace(at, after=found.last, known=last_key(found.keys) or at.known)
         if len(unknown):
-            at = replace(at, ordinal=at.ordinal + 1)
+            at = at.step()
             page = table.lookup(unknown)
             there: Mask = page.extra[0].to_numpy(zero_copy_only=False)
             yield page_changes(table, at.version(state.epoch), at.token(), page=page, chosen=there)

@@ -3,41 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from rowtrail.connectors.capture.pages import one_batch
+from rowtrail.connectors.base import Known
+from rowtrail.connectors.capture.pages import last_key, no_keys, one_batch
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes
 from rowtrail.connectors.schema import TableSchema
 
 
+class KeyRange(NamedTuple):
+    """The keys beyond `after` and up to `upto` inclusively; None is unbounded."""
+
+    after: Values | None
+    upto: Values | None
+
+
+def key_range(keys: pa.RecordBatch, after: Values | None, *, more: bool) -> KeyRange | None:
+    """The range of which `keys` are all that the source has, open-ended unless there are `more`.
+
+    None when it spans nothing: a page in the midst of which no key fits.
+    """
+    if more and not len(keys):
+        return None
+    return KeyRange(after, last_key(keys) if more else None)
+
+
 def keys_gone(
     engine: duckdb.DuckDBPyConnection,
     schema: TableSchema,
-    known: pa.Table,
+    known: Known,
+    span: KeyRange | None,
     keys: pa.RecordBatch,
 ) -> pa.RecordBatch:
-    """The keys that the target has and the source does not, in key order.
-
-    `known` is what `Known.keys` gave for the very range of which `keys` are all at the source.
-    """
+    """The keys in the range that the target has and the source does not, in key order."""
+    if span is None:
+        return no_keys(schema)
     wanted = schema.arrow_key()
-    present = known.filter(known.column("present")).select(wanted.names).cast(wanted)
+    found = known.keys(*span)
+    present = found.filter(found.column("present")).select(wanted.names).cast(wanted)
     return _without(engine, present, pa.Table.from_batches([keys]))
 
 
 def keys_unknown(
     engine: duckdb.DuckDBPyConnection,
     schema: TableSchema,
-    known: pa.Table,
+    known: Known,
+    span: KeyRange | None,
     keys: pa.RecordBatch,
 ) -> pa.RecordBatch:
-    """The keys that the source has and of which nothing is known, in key order."""
+    """The keys in the range that the source has and of which nothing is known, in key order."""
+    if span is None:
+        return no_keys(schema)
     wanted = schema.arrow_key()
-    return _without(engine, pa.Table.from_batches([keys]), known.select(wanted.names).cast(wanted))
+    found = known.keys(*span).select(wanted.names).cast(wanted)
+    return _without(engine, pa.Table.from_batches([keys]), found)
 
 
 def _without(engine: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table) -> pa.RecordBatch:
@@ -67,6 +91,10 @@ class KnownHashes:
         self._expected = schema.arrow_key()
         self._page: pa.RecordBatch | None = None
         self._at = 0
+
+    def within(self, span: KeyRange | None) -> Hashes:
+        """The hashes of a range that begins where the last one ended; none for no range."""
+        return np.empty(0, dtype=np.uint64) if span is None else self.upto(span.upto)
 
     def upto(self, key: Values | None) -> Hashes:
         """The hashes from where the last call ended to this key inclusive; None: all the rest."""

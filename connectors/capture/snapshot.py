@@ -13,7 +13,6 @@ from rowtrail.connectors.base import ReadState
 from rowtrail.connectors.capture.pages import (
     KeyedTable,
     Page,
-    all_rows,
     delete_changes,
     hashed_keys,
     keyless_changes,
@@ -24,7 +23,7 @@ from rowtrail.connectors.capture.pages import (
     whole_keys,
 )
 from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import KnownHashes, keys_gone
+from rowtrail.connectors.capture.reconcile import KnownHashes, key_range, keys_gone
 from rowtrail.connectors.capture.row_hash import scratch
 from rowtrail.connectors.changes import Changes, Version
 
@@ -58,9 +57,16 @@ def read_snapshot(table: KeyedTable, state: ReadState) -> Iterator[Changes]:
 
     Rows whose hash the last complete read has seen are left out; a key of the target that the
     source lacks in the range of a page is a delete. Versions are (epoch, number of the read,
-    ordinal, 0). A read that was broken off goes on after its last page, under its own number.
+    ordinal, 0). A read that was broken off goes on after its last page, under its own number; as
+    it shows nothing of what has happened to its earlier pages since, another one follows.
     """
     at = _start(table, state)
+    yield from _read(table, state, at)
+    if at.read != state.read_number:
+        yield from _read(table, state, _begin(state))
+
+
+def _read(table: KeyedTable, state: ReadState, at: SnapshotPosition) -> Iterator[Changes]:
     with scratch() as engine:
         if at.ordinal == 0:
             yield from keyless_changes(table, at.version(state.epoch), at.token())
@@ -69,45 +75,45 @@ def read_snapshot(table: KeyedTable, state: ReadState) -> Iterator[Changes]:
             hashes.upto(at.known)
         while not at.done:
             page = table.page(at.after)
-            then = _after(table, at, page)
-            at = yield from _page_changes(engine, table, state, page, hashes, at, then)
+            at = yield from _page_changes(engine, table, state, at, page, hashes)
 
 
 def _page_changes(
     engine: duckdb.DuckDBPyConnection,
     table: KeyedTable,
     state: ReadState,
+    at: SnapshotPosition,
     page: Page,
     hashes: KnownHashes,
-    at: SnapshotPosition,
-    then: SnapshotPosition,
 ) -> Generator[Changes, None, SnapshotPosition]:
-    """What a page changes, between the positions before and after it; returns where it ends."""
-    upto = None if then.done else then.known
-    gone = no_keys(table.schema)
-    changed = all_rows(page)
+    """What a page changes; returns the position after it."""
+    keys = whole_keys(table.schema, page.rows)
+    span = key_range(keys, at.known, more=page.full)
+    gone = keys_gone(engine, table.schema, state.known, span, keys)
     seen = page_hashes(engine, page)
-    # A page of which no key fits spans no range to compare.
-    if then.done or then.known != at.known:
-        known = state.known.keys(at.known, upto)
-        gone = keys_gone(engine, table.schema, known, whole_keys(table.schema, page.rows))
-        changed = ~np.isin(seen, hashes.upto(upto))
+    changed = ~np.isin(seen, hashes.within(span))
     if len(gone) + int(changed.sum()) > table.stream.batch_rows:
         at = replace(at, ordinal=at.ordinal + 1)
         yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
         gone = no_keys(table.schema)
-    then = replace(then, ordinal=at.ordinal + 1)
+    at = replace(
+        at,
+        ordinal=at.ordinal + 1,
+        after=page.last,
+        known=last_key(keys) or at.known,
+        done=not page.full,
+    )
     yield page_changes(
         table,
-        then.version(state.epoch),
-        then.token(),
+        at.version(state.epoch),
+        at.token(),
         page=page,
         chosen=changed,
         deletes=gone,
         hashed=hashed_keys(table.schema, page, seen),
-        complete=datetime.fromisoformat(then.started) if then.done else None,
+        complete=datetime.fromisoformat(at.started) if at.done else None,
     )
-    return then
+    return at
 
 
 def position_version(stream: str, epoch: int, token: str) -> Version:
@@ -120,6 +126,10 @@ def _start(table: KeyedTable, state: ReadState) -> SnapshotPosition:
         last = SnapshotPosition.parse(table.stream.name, state.position)
         if not last.done:
             return last
+    return _begin(state)
+
+
+def _begin(state: ReadState) -> SnapshotPosition:
     return SnapshotPosition(
         read=state.read_number,
         ordinal=0,
@@ -127,13 +137,4 @@ def _start(table: KeyedTable, state: ReadState) -> SnapshotPosition:
         known=None,
         done=False,
         started=datetime.now(UTC).isoformat(),
-    )
-
-
-def _after(table: KeyedTable, at: SnapshotPosition, page: Page) -> SnapshotPosition:
-    return replace(
-        at,
-        after=page.last or at.after,
-        known=last_key(whole_keys(table.schema, page.rows)) or at.known,
-        done=not page.full,
     )

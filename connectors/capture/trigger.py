@@ -27,7 +27,7 @@ from rowtrail.connectors.capture.pages import (
     whole_keys,
 )
 from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import keys_gone
+from rowtrail.connectors.capture.reconcile import key_range, keys_gone
 from rowtrail.connectors.capture.row_hash import scratch
 from rowtrail.connectors.changes import (
     VERSION_SCHEMA,
@@ -79,6 +79,7 @@ class TriggerPosition:
 
     log: str
     sequence: int
+    started: str  # UTC, ISO 8601: when the full read began
     full: bool = False  # in the midst of the full read
     after: Values | None = None  # the last key of it, in the source's own values
     known: Values | None = None  # the last key that fitted the schema
@@ -114,13 +115,19 @@ def position_version(stream: str, epoch: int, token: str) -> Version:
 def _start(table: LoggedTable, state: ReadState) -> TriggerPosition:
     if state.position is not None:
         return TriggerPosition.parse(table.stream.name, state.position)
+    started = datetime.now(UTC)
     found = table.log_state()
     if found is None:
         raise ConfigurationError(
             f"Stream {table.stream.name} has no change log at the source yet. Make it with: "
             f"rowtrail init --capture"
         )
-    return TriggerPosition(log=found.log, sequence=found.last, full=True)
+    return TriggerPosition(
+        log=found.log,
+        sequence=found.last,
+        started=started.isoformat(),
+        full=True,
+    )
 
 
 def _full_read(
@@ -135,32 +142,25 @@ def _full_read(
         version = Version(state.epoch, at.sequence, 0, 0)
         yield from keyless_changes(table, version, at.token())
     while at.full:
-        started = datetime.now(UTC)
         page = table.page(at.after)
         keys = whole_keys(table.schema, page.rows)
-        then = replace(
-            at,
-            full=page.full,
-            after=(page.last or at.after) if page.full else None,
-            known=(last_key(keys) or at.known) if page.full else None,
-        )
-        gone = no_keys(table.schema)
-        if not then.full or then.known != at.known:
-            gone = keys_gone(engine, table.schema, state.known.keys(at.known, then.known), keys)
+        span = key_range(keys, at.known, more=page.full)
+        gone = keys_gone(engine, table.schema, state.known, span, keys)
         version = Version(state.epoch, page.mark, 0, 0)
         if len(gone) + len(page.rows) > table.stream.batch_rows:
             yield from delete_changes(table, version, at.token(), gone)
             gone = no_keys(table.schema)
+        at = replace(at, full=page.full, after=page.last, known=last_key(keys) or at.known)
         yield page_changes(
             table,
             version,
-            then.token(),
+            at.token(),
             page=page,
             operation=Operation.INSERT,
             deletes=gone,
-            complete=None if then.full else started,
+            # Only what was committed before the first page is sure to be in all of them.
+            complete=None if at.full else datetime.fromisoformat(at.started),
         )
-        at = then
     return at
 
 
@@ -170,7 +170,7 @@ def _log_read(table: LoggedTable, state: ReadState, at: TriggerPosition) -> Iter
     bound = _checked(table, at).last
     while at.sequence < bound:
         found = table.log_page(at.sequence, bound)
-        at = replace(at, sequence=found.last)
+        at = replace(at, sequence=found.last, after=None, known=None)
         yield _log_changes(
             table, state.epoch, at.token(), found, started if at.sequence >= bound else None
         )

@@ -17,6 +17,7 @@ from rowtrail.connectors.errors import (
 )
 
 _DISK_FULL = re.compile(r"no space left|disk full|file too large|quota exceeded|ENOSPC", re.I)
+_NO_MEMORY = re.compile(r"(could not|failed to) (allocate|pin)", re.I)
 _LOCKED = re.compile(r"could not set lock.*?(?:\(PID (\d+)\)|$)", re.I | re.S)
 _UNICODE = re.compile(r"invalid unicode|utf-?8", re.I)
 _NOT_NULL = re.compile(r"NOT NULL constraint failed: (.+)")
@@ -42,7 +43,7 @@ def translate(error: duckdb.Error, doing: str, *, record: bool) -> RowtrailError
     text = _first_line(error)
     if record and (at_fault := _about_a_value(error, text, doing)):
         return at_fault
-    if isinstance(error, duckdb.OutOfMemoryException) or "failed to allocate" in text:
+    if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY.search(text):
         return StopError(
             f"DuckDB could not {doing}: its memory limit was reached ({text}). Raise it in the "
             f"destination's URL (?memory_limit=512MB), or lower batch_rows of the stream."

@@ -45,7 +45,8 @@ def read_keys(
         f"WHERE {FILTERED} AND {range_sql} ORDER BY {quoted(key)}",
         [*bounds, *bounds],
     )
-    return table.cast(_schema(target))
+    schema = _schema(target)  # which may spell a name in another case than the table
+    return table.rename_columns(schema.names).cast(schema)
 
 
 def _schema(target: Target) -> pa.Schema:

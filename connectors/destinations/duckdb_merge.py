@@ -42,8 +42,8 @@ def merge(work: Transaction, layout: Layout, load: Load, memory: Memory) -> Mask
     superseded[present.rows[present.newer]] = True
     superseded[buried.rows[buried.newer]] = True
     decided = _decide(load, ~superseded, present, buried)
-    memory.reserve(present.places)
-    memory.reserve(buried.places)
+    for hits in (decided.removed, decided.marked, decided.unburied):
+        memory.reserve(hits.places)
     apply(work, layout, batch, decided)
     return superseded
 

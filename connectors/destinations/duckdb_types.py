@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from rowtrail.connectors.errors import ConfigurationError, RecordError
 from rowtrail.connectors.schema import Column
 
-_TYPES: tuple[tuple[pa.DataType, str], ...] = (
+TYPES: tuple[tuple[pa.DataType, str], ...] = (
     (pa.bool_(), "BOOLEAN"),
     (pa.int8(), "TINYINT"),
     (pa.int16(), "SMALLINT"),
@@ -41,9 +41,9 @@ _TYPES: tuple[tuple[pa.DataType, str], ...] = (
     (pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE"),
     (pa.timestamp("ns", tz="UTC"), "TIMESTAMPTZ_NS"),
 )
-_BY_TYPE = dict(_TYPES)
+_BY_TYPE = dict(TYPES)
 
-TYPE_NAMES = {str(arrow): name for arrow, name in _TYPES} | {
+TYPE_NAMES = {str(arrow): name for arrow, name in TYPES} | {
     "decimal128(P, S)": "DECIMAL(P,S)",
     "fixed_size_binary[N]": "BLOB",
 }

@@ -39,9 +39,9 @@ def parse_url(url: str) -> Path:
     name = url[len(prefix) :] if url.lower().startswith(prefix) else ""
     if not name or name == ":memory:" or "?" in name:
         raise ConfigurationError(
-            f"The source's URL {url} names no database file. Write sqlite:///shop.db for a file "
-            f"in the current folder or sqlite:////data/shop.db for an absolute path, without "
-            f"options after it."
+            "The source's URL names no database file. Write sqlite:///shop.db for a file in the "
+            "current folder or sqlite:////data/shop.db for an absolute path, without options "
+            "after it."
         )
     return Path(name)
 
@@ -152,7 +152,7 @@ _FAMILIES: tuple[tuple[type[RowtrailError], tuple[str, ...], str], ...] = (
     (
         TransientError,
         ("is locked", "is busy"),
-        "Another process holds its lock; the run is tried again, and WAL mode "
+        "Another process holds its lock: try again when it is done. WAL mode "
         "(`PRAGMA journal_mode=WAL`) lets readers and writers work side by side.",
     ),
     (

@@ -8,16 +8,17 @@ spelling, since 'T' and a blank do not sort together); all others, NULL among th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
+from rowtrail.connectors.capture.cursor import CursorBounds
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.sources.sqlite_rows import SqliteRows
-from rowtrail.connectors.sources.sqlite_select import in_table, row_beyond
+from rowtrail.connectors.sources.sqlite_select import Selected, in_table, row_beyond
 from rowtrail.connectors.sources.sqlite_table import quote_text
 from rowtrail.connectors.sources.sqlite_values import ValueReader
 
@@ -53,7 +54,63 @@ class SqliteCursorRows(SqliteRows):
 
     cursor: ValueReader
 
-    def newest(self, like: object) -> object:
+    def bounds(self, settled: object) -> CursorBounds:
+        """The bounds of a read that begins now, after one that settled there (None: the first)."""
+        newest = self._newest(settled)
+        high = None if newest is None else self._settled(newest)
+        return CursorBounds(
+            start=None if settled is None else self._window(settled),
+            newest=newest,
+            window=None if high is None else self._window(high),
+            settled=high,
+        )
+
+    def full_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """All rows in key order, beyond this key."""
+        found = self._walk(["1"], [], self.key_order(), after, (self._again(bounds),))
+        return self.as_page(found, extra=_flags(found.extra))
+
+    def cursor_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …)."""
+        conditions = [self._placed(bounds.newest), f"{self._column} <= ?"]
+        parameters = [bounds.newest]
+        if after is None:  # which says more; the index serves one of them
+            conditions.append(f"{self._column} >= ?")
+            parameters.append(bounds.start)
+        order = [self._column, *self.key_order()]
+        extra = (self._again(bounds), self._value)
+        found = self._walk(conditions, parameters, order, after, extra)
+        page = self.as_page(found, extra=_flags(found.extra))
+        if found.last is None:
+            return page
+        return replace(page, last=(found.extra[1][-1].as_py(), *found.last))
+
+    def unplaced_page(self, bounds: CursorBounds, after: Values | None) -> Page:
+        """Rows whose cursor is NULL, or cannot be placed beside the newest, in key order."""
+        unplaced = [f"NOT ({self._placed(bounds.newest)})"]
+        found = self._walk(unplaced, [], self.key_order(), after, ("1",))
+        return self.as_page(found, extra=_flags(found.extra))
+
+    def _walk(
+        self,
+        conditions: list[str],
+        parameters: list[object],
+        order: list[str],
+        after: Values | None,
+        extra: tuple[str, ...],
+    ) -> Selected:
+        """A page of rows with a whole key, in this order."""
+        beyond, values = row_beyond(order, after)
+        limit = self.stream.batch_rows
+        where = " AND ".join([*conditions, *self.whole_key(), *beyond])
+        return self.run(
+            f"FROM {self.source} WHERE {where} ORDER BY {', '.join(order)} LIMIT ?",
+            (*parameters, *values, limit),
+            limit,
+            extra=extra,
+        )
+
+    def _newest(self, like: object) -> object:
         """The greatest placed value, in the spelling of `like`, or the most common one."""
         if like is None:
             timed = pa.types.is_timestamp(self.cursor.type)
@@ -61,7 +118,7 @@ class SqliteCursorRows(SqliteRows):
         rows = self._records(f"WHERE {self._placed(like)} ORDER BY {self._column} DESC LIMIT 1")
         return rows[0][0] if rows else None
 
-    def settled(self, newest: object) -> object:
+    def _settled(self, newest: object) -> object:
         """Never beyond now (UTC): times in the future are read again until they have passed."""
         now = datetime.now(UTC).replace(tzinfo=None)
         if pa.types.is_date(self.cursor.type):
@@ -70,7 +127,7 @@ class SqliteCursorRows(SqliteRows):
             return min(str(newest), now.isoformat(sep=str(newest)[10], timespec="microseconds"))
         return newest
 
-    def window(self, high: object) -> object:
+    def _window(self, high: object) -> object:
         """Where the next read begins, inclusively, when this one has settled at `high`."""
         lag = self.stream.cursor_lag
         if isinstance(high, int):
@@ -82,41 +139,11 @@ class SqliteCursorRows(SqliteRows):
         # From the full second on: `10:00:00` sorts before the equal `10:00:00.000`.
         return _earlier(str(high), lag) if pa.types.is_timestamp(self.cursor.type) else high
 
-    def cursor_page(self, start: object, upto: object, after: Values | None) -> Page:
-        """Rows with start <= cursor <= upto (None: from the beginning), beyond (cursor, key)."""
-        conditions = [self._placed(upto), *self.whole_key(), f"{self._column} <= ?"]
-        parameters = [upto]
-        if start is not None and after is None:  # `after` says more; one of them uses the index
-            conditions.append(f"{self._column} >= ?")
-            parameters.append(start)
-        ordered = [self._column, *self.key_order()]
-        beyond, values = row_beyond(ordered, after)
-        limit = self.stream.batch_rows
-        found = self.run(
-            f"FROM {self.source} WHERE {' AND '.join([*conditions, *beyond])} "
-            f"ORDER BY {', '.join(ordered)} LIMIT ?",
-            (*parameters, *values, limit),
-            limit,
-            extra=(self._value,),
-        )
-        last = None
-        if found.last is not None:
-            last = (found.extra[0][-1].as_py(), *found.last)
-        return self.as_page(found, last=last)
-
-    def unplaced_page(self, like: object, after: Values | None) -> Page:
-        """Rows that the cursor cannot place, in key order."""
-        beyond, values = row_beyond(self.key_order(), after)
-        conditions = [f"NOT ({self._placed(like)})", *self.whole_key(), *beyond]
-        limit = self.stream.batch_rows
-        return self.as_page(
-            self.run(
-                f"FROM {self.source} WHERE {' AND '.join(conditions)} "
-                f"ORDER BY {', '.join(self.key_order())} LIMIT ?",
-                (*values, limit),
-                limit,
-            )
-        )
+    def _again(self, bounds: CursorBounds) -> str:
+        """SQL, never NULL: the next read will see the row again."""
+        placed = self._placed(bounds.newest)
+        window = "NULL" if bounds.window is None else _literal(bounds.window)
+        return f"CASE WHEN {placed} THEN {self._column} >= {window} ELSE 1 END"
 
     @property
     def _column(self) -> str:
@@ -127,9 +154,6 @@ class SqliteCursorRows(SqliteRows):
         """The column as one type: the driver wants no integers among floats."""
         reference = in_table(self.cursor.name)
         return f"CAST({reference} AS REAL)" if pa.types.is_floating(self.cursor.type) else reference
-
-    def _is_text(self) -> bool:
-        return not (pa.types.is_integer(self.cursor.type) or pa.types.is_floating(self.cursor.type))
 
     def _placed(self, like: object) -> str:
         """SQL, never NULL: the value is of the kind, and in the spelling, that is in order."""
@@ -162,6 +186,17 @@ class SqliteCursorRows(SqliteRows):
 
     def _records(self, tail: str) -> list[tuple[object, ...]]:
         return self.connection.records(f"SELECT {self._value} FROM {self.source} {tail}")
+
+
+def _literal(value: object) -> str:
+    """A cursor value in the SELECT list, where binding would come before the rest."""
+    if isinstance(value, float):
+        return "9e999" if value == math.inf else "-9e999" if value == -math.inf else repr(value)
+    return str(value) if isinstance(value, int) else quote_text(str(value))
+
+
+def _flags(extra: tuple[pa.Array, ...]) -> tuple[pa.Array, ...]:
+    return (extra[0].cast(pa.bool_()),)
 
 
 def _earlier(text: str, seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -92,7 +92,7 @@ class SqliteRows:
         )
         with self.connection.reading():
             found = select(self.connection, query, self.readers, self.schema.key)
-        return replace(self.as_page(found), extra=(found.extra[0].cast(pa.bool_()),))
+        return self.as_page(found, extra=(found.extra[0].cast(pa.bool_()),))
 
     def found(self) -> str:
         """SQL: 1 where a LEFT JOIN on the key found a row."""
@@ -138,14 +138,14 @@ class SqliteRows:
         with self.connection.reading():
             return select(self.connection, query, self.readers, self.schema.key)
 
-    def as_page(self, found: Selected, *, last: Values | None = None, mark: int = 0) -> Page:
+    def as_page(self, found: Selected, *, mark: int = 0, extra: tuple[pa.Array, ...] = ()) -> Page:
         return Page(
             rows=found.rows,
-            last=last or found.last,
+            last=found.last,
             full=len(found.rows) == self.stream.batch_rows,
             misfits=found.misfits,
             raw=found.raw,
-            extra=found.extra,
+            extra=extra,
             mark=mark,
         )
 

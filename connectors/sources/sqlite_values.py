@@ -145,8 +145,8 @@ _REAL = (
 # numbers where the column has numeric affinity.)
 _DATED = ("CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' THEN {c} END",)
 _DATED_KEY = (
-    "CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' "
-    "AND substr({c}, 11, 1) = ' ' AND (length({c}) = 19 OR (length({c}) = 26 AND substr({c}, 20) <> '.000000')) THEN {c} END",
+    "CASE WHEN typeof({c}) = 'text' AND substr({c}, 1, 4) <> '0000' AND substr({c}, 11, 1) = ' ' "
+    "AND (length({c}) = 19 OR (length({c}) = 26 AND substr({c}, 20) <> '.000000')) THEN {c} END",
 )
 _BY_CLASS = tuple(f"CASE typeof({{c}}) WHEN '{name}' THEN {{c}} END" for name in _CLASSES)
 

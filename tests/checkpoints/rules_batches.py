@@ -223,7 +223,7 @@ class BatchRules:
 
     def test_superseded_rows_that_the_load_has_not_are_refused(self, desk: Desk) -> None:
         batch = desk.prepare([1, 2, 3], 1, load=[2, 0])
-        with pytest.raises(LedgerError, match="row 2 .* its load has 2"):
+        with pytest.raises(LedgerError, match=r"row 2 .* its load has 2"):
             desk.ledger.batches.close(batch.batch_id, pa.array([2], pa.uint32()))
         desk.ledger.batches.close(batch.batch_id, pa.array([1], pa.uint32()))
         assert [desk.events(key) for key in (1, 2, 3)] == [["superseded"], ["loaded"], ["loaded"]]

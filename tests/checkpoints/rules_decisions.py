@@ -185,8 +185,11 @@ class TrailRules:
         desk.close([42], 1)
         text = pa.RecordBatch.from_arrays([pa.array(["42", "x"])], names=["id"])
         wide = pa.RecordBatch.from_arrays([pa.array([42, 5], pa.int32())], names=["id"])
-        desk.close([0, 0], 2, keys=text)
-        desk.close([0, 0], 3, keys=wide)
+        for position, keys in ((2, text), (3, wide)):
+            batch = desk.open()
+            changed = replace(manifest(batch.batch_id, [0, 0], position), keys=keys)
+            desk.ledger.batches.prepare(changed)
+            desk.ledger.batches.close(batch.batch_id, NOTHING)
         positions = {
             key: [entry.version[1] for entry in desk.ledger.trail(record(key)) if entry.version]
             for key in (42, "42", "x", 5)

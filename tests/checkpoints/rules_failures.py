@@ -133,10 +133,7 @@ class FailureRules:
         self, desk: Desk, state: FailureState, last: FailureState
     ) -> None:
         assert last in FAILURE_TRANSITIONS[state]
-        if state is WAITING:
-            number = desk.fail(7, 5, state=WAITING)
-        else:
-            number = desk.fail(7, 5)
+        number = desk.fail(7, 5, state=WAITING if state is WAITING else FAILED)
         if state is IGNORED:
             desk.ledger.decisions.ignore("orders", [record(7)], "ann", "test data")
         assert desk.states() == {number: state}
@@ -261,12 +258,17 @@ class FailureRules:
         many = tuple(failure(key, 1) for key in range(100_000))
         desk.close([], 1, failures=many)
         assert desk.ledger.failures.counts("orders")[FAILED] == 100_000
-        # Again as another attempt, and again as newer ones.
-        desk.close([], 2, failures=many)
-        desk.close([], 3, failures=tuple(failure(key, 3) for key in range(100_000)))
-        assert desk.ledger.failures.counts("orders")[FAILED] == 100_000
-        assert desk.events(50_000) == ["failed", "failed", "failed", "failure ended"]
+
+    def test_many_failures_are_repeated_replaced_and_ended(self, desk: Desk) -> None:
+        keys = range(10_000)
+        desk.close([], 1, failures=tuple(failure(key, 1) for key in keys))
+        desk.close([], 2, failures=tuple(failure(key, 1) for key in keys))
+        desk.close([], 3, failures=tuple(failure(key, 3) for key in keys))
+        assert desk.ledger.failures.counts("orders")[FAILED] == len(keys)
+        assert desk.events(5_000) == ["failed", "failed", "failed", "failure ended"]
         ends = tuple(end(held.failure_id) for held in desk.held())
-        desk.close(list(range(100_000)), 4, superseded=range(50_000), ends=ends)
-        assert desk.events(49_999)[-2:] == ["superseded", "failure ended"]
+        desk.close(keys, 4, superseded=range(5_000), ends=ends)
+        assert desk.events(4_999)[-2:] == ["superseded", "failure ended"]
+        assert desk.events(5_000)[-2:] == ["loaded", "failure ended"]
         assert desk.held() == []
+        assert sorted(desk.states().values()) == sorted([SUPERSEDED] * 15_000 + [LOADED] * 5_000)

@@ -173,12 +173,12 @@ def test_canonical_bytes_never_change() -> None:
     "text", ["orders", "", ":1", "orders:", 'orders:"a', 'orders:"a"b', "orders:1.5", "orders:007"]
 )
 def test_what_is_no_record_id_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="write|does not end|goes on after"):
+    with pytest.raises(ValueError, match=r"write|does not end|goes on after"):
         RecordId.parse(text)
 
 
 def test_a_number_that_is_no_integer_names_both_ways_to_write_it() -> None:
-    with pytest.raises(ValueError, match="decimal'1.5' for a number or \"1.5\" for text"):
+    with pytest.raises(ValueError, match=r"decimal'1\.5' for a number or \"1\.5\" for text"):
         RecordId.parse("orders:1.5")
 
 

@@ -36,15 +36,15 @@ def version(at: int | Version) -> Version:
     return at if isinstance(at, Version) else Version(1, at, 0, 0)
 
 
-def upsert(at: int | Version, **values: object) -> Row:
+def upsert(at: int | Version, /, **values: object) -> Row:
     return Row(values=values, version=version(at), operation=Operation.UPDATE)
 
 
-def delete(at: int | Version, **key: object) -> Row:
+def delete(at: int | Version, /, **key: object) -> Row:
     return Row(values=key, version=version(at), operation=Operation.DELETE)
 
 
-def dropped(at: int | Version, **key: object) -> Row:
+def dropped(at: int | Version, /, **key: object) -> Row:
     """A row that a transform dropped."""
     return Row(values=key, version=version(at), operation=Operation.DELETE, filtered=True)
 

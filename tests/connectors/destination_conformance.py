@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import combinations
+from itertools import combinations, count
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rowtrail.connectors.base import Deletes, Destination, Fence, Load, Target
-from rowtrail.connectors.changes import Version
+from rowtrail.connectors.changes import Operation, Version
 from rowtrail.connectors.errors import (
     ConfigurationError,
     OwnershipError,
@@ -106,6 +108,49 @@ class Warehouse(ABC):
         assert found.schema.names == [*target.schema.key, "present"]
         assert [field.type for field in found.schema][:-1] == target.schema.arrow_key().types
         return [tuple(row.values()) for row in found.to_pylist()]
+
+
+Batch = tuple[Deletes, list[Row]]
+
+
+def key_of(row: Row) -> int:
+    key = row.values["id"]
+    assert isinstance(key, int)
+    return key
+
+
+def superseded_in(model: dict[int, Row], rows: list[Row]) -> list[bool]:
+    """What the fence is to say, from nothing but the newest change of each key so far."""
+    return [
+        (newest := model.get(key_of(row))) is not None and newest.version >= row.version
+        for row in rows
+    ]
+
+
+VERSIONS = st.builds(
+    Version,
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(0, 1),
+    st.integers(0, 1),
+)
+ROWS = st.builds(
+    lambda make, key, at: make(at, key),
+    st.sampled_from(
+        [
+            lambda at, key: upsert(at, id=key, note=f"{key} {tuple(at)}"),
+            lambda at, key: delete(at, id=key),
+            lambda at, key: dropped(at, id=key),
+        ]
+    ),
+    st.integers(0, 3),
+    VERSIONS,
+)
+BATCHES: st.SearchStrategy[list[Batch]] = st.lists(
+    st.tuples(st.sampled_from(Deletes), st.lists(ROWS, min_size=1, max_size=4, unique_by=key_of)),
+    min_size=1,
+    max_size=6,
+)
 
 
 class DestinationConformance:
@@ -742,6 +787,49 @@ class DestinationConformance:
             after = [key for key, _ in warehouse.keys(target, after=(text,))]
             assert after == ordered[ordered.index(text) + 1 :]
 
+    # --- the fence against a model ---------------------------------------------------------------
+
+    def test_random_batches_end_as_a_dictionary_says(self, warehouse: Warehouse) -> None:
+        """Whatever comes in whatever order, under soft and hard deletes by turns: the newest
+        version of each key decides, alone."""
+        names = (f"orders_{number}" for number in count())
+
+        @settings(max_examples=25, deadline=None, database=None)
+        @given(batches=BATCHES)
+        def check(batches: list[Batch]) -> None:
+            name = next(names)
+            model: dict[int, Row] = {}
+            warehouse.alter(orders(Deletes.SOFT, table=name))
+            destination = warehouse.open()
+            try:
+                for deletes, rows in batches:
+                    load = load_of(orders(deletes, table=name), *rows)
+                    expected = superseded_in(model, rows)
+                    assert destination.write(load, probe=True).to_pylist() == expected
+                    assert destination.write(load).to_pylist() == expected
+                    for row, late in zip(rows, expected, strict=True):
+                        if not late:
+                            model[key_of(row)] = row
+                found = destination.keys(orders(table=name), None, None).to_pylist()
+            finally:
+                destination.close()
+            live = {key: row for key, row in model.items() if row.operation is Operation.UPDATE}
+            absent = {key for key, row in model.items() if row.filtered}
+            assert found == [
+                {"id": key, "present": key in live} for key in sorted(absent | live.keys())
+            ]
+            table = [
+                row
+                for row in warehouse.table(name).to_pylist()
+                if row["_rowtrail_deleted_at"] is None
+            ]
+            assert len(table) == len(live)
+            assert {row["id"]: (row["note"], *(row[own] for own in OWN)) for row in table} == {
+                key: (row.values["note"], *row.version) for key, row in live.items()
+            }
+
+        check()
+
     # --- opening ------------------------------------------------------------------------------
 
     def test_without_a_fence_nothing_is_written(self, warehouse: Warehouse) -> None:
@@ -765,13 +853,6 @@ class DestinationConformance:
         destination.close()
         destination.close()
 
-    def test_every_type_that_it_names_is_one(self, warehouse: Warehouse) -> None:
-        destination = warehouse.open()
-        try:
-            assert destination.capabilities.type_names["int64"]
-        finally:
-            destination.close()
-
 
 def receipts_of(warehouse: Warehouse) -> Sequence[object]:
     destination = warehouse.open(None)
@@ -779,7 +860,3 @@ def receipts_of(warehouse: Warehouse) -> Sequence[object]:
         return destination.receipts()
     finally:
         destination.close()
-
-
-def sorted_rows(rows: Iterable[object]) -> list[str]:
-    return sorted(map(repr, rows))

@@ -274,12 +274,29 @@ class SourceConformance:
             "DELETE FROM items WHERE id % 5 = 0",
             "UPDATE items SET name = 'new', seen = 9 WHERE id % 4 = 1",
             "UPDATE items SET id = 50, seen = 10 WHERE id = 1",
+            "INSERT INTO items VALUES (60, 'behind the cursor', 0)",
         )
         with items.source() as source:
             after = 1
             while follower.read_until(source, after, lost=lost):
                 after += lost
         self.check(items, follower)
+
+    def test_keys_that_come_back_between_two_halves_of_a_read(
+        self, items: SourceDatabase, capture: Capture
+    ) -> None:
+        """What a read deleted before it died, and what has come since, is not shut out."""
+        follower = self.follow(items, replace(self.stream(capture), batch_rows=3))
+        self.put(items, *((number, "old", number) for number in range(1, 12)))
+        self.check(items, follower)
+        for stop in range(1, 8):
+            items.run("DELETE FROM items")
+            with items.source() as source:
+                follower.read_until(source, stop)
+            self.put(items, *((number, f"{stop}", stop * 100) for number in range(1, 12)))
+            with items.source() as source:
+                follower.read(source)
+            self.check(items, follower)
 
     def test_changed_while_it_is_read(self, items: SourceDatabase, capture: Capture) -> None:
         """Writers go on between any two items; the next read makes up for the rest."""

@@ -15,7 +15,7 @@ import pytest
 from rowtrail.connectors.base import Capture, ReadState, StreamSpec
 from rowtrail.connectors.changes import Changes, Operation, Rejected
 from rowtrail.connectors.errors import ConfigurationError
-from tests.connectors.follower import DictKnown, Follower
+from tests.connectors.follower import DictKnown, Follower, reported
 from tests.connectors.sqlite_database import SqliteDatabase
 
 
@@ -295,6 +295,22 @@ def test_keys_of_other_storage_classes(database: SqliteDatabase, capture: Captur
     with database.source() as source:
         follower.read(source)
     assert sorted(follower.live()) == [(1,), (9,)]
+
+
+@pytest.mark.parametrize("capture", [Capture.SNAPSHOT, Capture.CURSOR])
+def test_a_page_of_which_no_key_fits_deletes_nothing(
+    database: SqliteDatabase, capture: Capture
+) -> None:
+    """Text sorts before blobs."""
+    database.run(
+        "CREATE TABLE t (k BLOB PRIMARY KEY, seen INTEGER) WITHOUT ROWID",
+        "INSERT INTO t VALUES ('a', 1), ('b', 1), (x'01', 1), (x'02', 1)",
+    )
+    follower = Follower(stream(capture=capture, cursor="seen", batch_rows=1))
+    with database.source() as source:
+        follower.read(source)
+        assert sorted(follower.live()) == [(b"\x01",), (b"\x02",)]
+        assert reported(follower.read(source)) == []
 
 
 KEYS = [

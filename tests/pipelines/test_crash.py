@@ -181,9 +181,7 @@ def failed_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-def ask(
-    pipeline: Pipeline, kind: DecisionKind, key: int, faults: Faults = no_faults
-) -> None:
+def ask(pipeline: Pipeline, kind: DecisionKind, key: int, faults: Faults = no_faults) -> None:
     request = Request(kind=kind, stream="orders", record_ids=(record(key),))
     submit(pipeline.definition, [request], faults=faults)
 

@@ -87,7 +87,7 @@ def execute(line: Sequence[str]) -> int:
         code = _tell("Nothing was changed.", FAILED, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: told as our own fault
         if len(arguments) < len(before):
-            traceback.print_exc()
+            print(_masked(traceback.format_exc()), end="", file=sys.stderr)
         code = _tell(*_words(error), as_json=as_json)
         if not as_json:
             _tell_usage(error)
@@ -131,7 +131,13 @@ def _tell_usage(error: Exception) -> None:
         say(f"{context.get_usage()}\n`{context.command_path} --help` tells more.", to=sys.stderr)
 
 
+def _masked(text: str) -> str:
+    """Without passwords of URLs: a second net, below the rule that no message holds any."""
+    return re.sub(r"(://[^/\s:@]*:)[^/\s]*@", r"\1…@", text)
+
+
 def _tell(message: str, code: int, *, as_json: bool) -> int:
+    message = _masked(message)
     if as_json:
         print_json({"error": message, "exit_code": code})
     else:

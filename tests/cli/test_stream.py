@@ -1,0 +1,85 @@
+"""`rowtrail stream` and `rowtrail ledger`: decisions about whole streams, and the checkpoints."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from tests.cli.place import FILE, Place
+
+
+@pytest.fixture
+def loaded(place: Place) -> Place:
+    place.put((1, 1, "a"))
+    place.type("run")
+    return place
+
+
+def test_a_paused_stream_is_left_out_until_it_is_resumed(loaded: Place) -> None:
+    assert loaded.type("stream", "pause", "orders").out.startswith("orders is paused")
+    loaded.put((2, 2, "b"))
+    run = loaded.type("run")
+    assert run.code == 3
+    assert "paused" in run.out and "rowtrail stream resume orders" in run.out
+    assert loaded.loaded() == {1}
+    status = loaded.type("status")
+    assert status.code == 3 and "paused" in status.out
+    assert loaded.type("stream", "resume", "orders").code == 0
+    assert loaded.type("run").code == 0
+    assert loaded.loaded() == {1, 2}
+
+
+def test_a_resnapshot_reads_the_table_anew(loaded: Place) -> None:
+    answer = loaded.type("stream", "resnapshot", "orders", "--json")
+    assert answer.document == {"stream": "orders", "done": "resnapshot"}
+    status = loaded.type("status")
+    assert status.code == 3 and "to be read anew" in status.out
+    assert loaded.type("run", "--json").document["streams"]["orders"]["counts"]["loaded"] == 1
+
+
+def test_a_stream_is_dropped_once_it_has_left_the_file(loaded: Place) -> None:
+    still = loaded.type("stream", "drop", "orders", "--yes")
+    assert still.code == 2
+    assert "is still in rowtrail.toml" in still.err
+    loaded.write(FILE.replace("[streams.orders]", '[streams.sales]\ntable = "orders"'))
+    assert loaded.spawn("stream", "drop", "orders", typed="n\n").code == 1
+    assert loaded.type("stream", "drop", "orders", "--json").code == 2
+    assert loaded.type("stream", "drop", "orders", "--yes").code == 0
+    assert loaded.type("stream", "drop", "orders", "--yes").code == 2
+    assert loaded.loaded() == {1}
+
+
+@pytest.mark.parametrize("action", ["pause", "resume", "resnapshot"])
+def test_only_streams_of_the_pipeline_can_be_decided_about(loaded: Place, action: str) -> None:
+    answer = loaded.type("stream", action, "ordres")
+    assert answer.code == 2
+    assert "Its streams are orders." in answer.err
+
+
+def test_the_ledger_is_backed_up_and_never_over_another_file(loaded: Place) -> None:
+    answer = loaded.type("ledger", "backup", "copy.ledger")
+    assert answer.code == 0
+    copy = loaded.folder / "copy.ledger"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    before = copy.read_bytes()
+    again = loaded.type("ledger", "backup", "copy.ledger")
+    assert again.code == 1 and "not overwritten" in again.err
+    assert copy.read_bytes() == before
+    json = loaded.type("ledger", "backup", "other.ledger", "--json")
+    assert json.document == {"file": "other.ledger"}
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_target(spoiled: Place) -> None:
+    refused = spoiled.type("ledger", "rebuild")
+    assert refused.code == 2 and "never overwrites" in refused.err
+    spoiled.ledger.unlink()
+    answer = spoiled.type("ledger", "rebuild")
+    assert answer.code == 0
+    assert "1 failed records are known again" in answer.out or "1 failed record" in answer.out
+    failures = spoiled.type("failures", "--json").document
+    assert [one["record_id"] for one in failures["failures"]] == ["orders:2"]
+    spoiled.put((2, 2, "mended"))
+    assert spoiled.type("retry", "orders", "2", "--from", "extract").code == 0
+    assert spoiled.type("run").code == 0
+    assert spoiled.loaded() == {1, 2}

@@ -1,0 +1,375 @@
+"""Older copies of a ledger or a target put back, second ledgers, lost ledgers, paused processes."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+
+import pyarrow as pa
+import pytest
+
+from rowtrail import Pipeline
+from rowtrail.checkpoints.errors import LeaseLostError, TransitionError
+from rowtrail.checkpoints.ledger import Ledger, open_ledger
+from rowtrail.checkpoints.states import FailureState, RunState, StreamState
+from rowtrail.connectors.base import Fence
+from rowtrail.connectors.destinations.duckdb import DuckdbDestination
+from rowtrail.connectors.errors import ConfigurationError, OwnershipError
+from rowtrail.pipelines import lease
+from rowtrail.pipelines.commit import Point
+from rowtrail.pipelines.opening import open_pipeline
+from rowtrail.pipelines.progress import Silent
+from rowtrail.pipelines.rebuild import rebuild_ledger
+from rowtrail.pipelines.run import run_pipeline
+from rowtrail.pipelines.stream_actions import resnapshot
+from tests.pipelines.crashing import Crash, CrashAt
+from tests.pipelines.witness import batches, held_back, ledger_of, outcomes, record, versions
+from tests.pipelines.world import World
+
+
+def picky(frame):
+    if (frame["note"] == "bad").any():
+        raise ValueError("bad note")
+    return frame
+
+
+@pytest.fixture
+def started(world: World, capture: str) -> Pipeline:
+    """A pipeline after its first run: rows 1 to 9 are loaded, 9 has failed."""
+    pipeline = world.pipeline(capture=capture, batch_rows=4, transforms=[picky])
+    world.put((n, n, "bad" if n == 9 else "first") for n in range(1, 10))
+    pipeline.run()
+    return pipeline
+
+
+def back_up_ledger(world: World) -> Path:
+    path = world.folder / "ledger.backup"
+    with ledger_of(world) as ledger:
+        ledger.backup(path)
+    return path
+
+
+def put_back_ledger(world: World, backup: Path) -> None:
+    for file in world.folder.glob("ledger.db*"):
+        file.unlink()
+    shutil.copy(backup, world.ledger)
+
+
+def complete_but_for_stale(world: World) -> bool:
+    """Whether the target is the source, less the records that the ledger holds back."""
+    with ledger_of(world) as ledger:
+        held = set(held_back(ledger))
+    loaded, expected = world.loaded(), world.expected()
+    assert {f"orders:{key}" for key in held} == world.gaps()
+    return {key: row for key, row in loaded.items() if key not in held} == {
+        key: row for key, row in expected.items() if key not in held
+    }
+
+
+def test_an_older_ledger_goes_on_where_the_target_is(world: World, started: Pipeline) -> None:
+    backup = back_up_ledger(world)
+    world.put([(1, 7, "second"), (3, 7, "bad"), (20, 1, "new")])
+    world.delete(4)
+    started.run()
+    world.put([(2, 8, "third")])
+    started.run()
+    before = versions(world)
+    put_back_ledger(world, backup)
+
+    result = started.run()
+    assert any("an older ledger was put back" in note for note in result.recovered)
+    assert any("1 failed records are known again" in note for note in result.recovered)
+    assert {one.record for one in result.failed_records} == {"orders:3", "orders:9"}
+    assert complete_but_for_stale(world)
+    assert all(version >= before[key] for key, version in versions(world).items())
+
+    world.put([(3, 9, "mended"), (21, 1, "newer")])
+    world.delete(5)
+    again = started.run()
+    assert again.recovered == ()
+    assert [one.record for one in again.failed_records] == ["orders:9"]
+    assert complete_but_for_stale(world)
+
+
+def test_what_failed_beyond_an_older_ledger_is_retried_from_the_source(
+    world: World, started: Pipeline
+) -> None:
+    """Its own image of 9 is of a version that was overtaken in the history that it lost."""
+    backup = back_up_ledger(world)
+    world.put([(9, 99, "bad")])
+    started.run()
+    put_back_ledger(world, backup)
+    started.run()
+
+    mended = world.pipeline(
+        capture=started.definition.streams[0].capture.value, transforms=[lambda frame: frame]
+    )
+    (retried,) = mended.retry("orders", 9)
+    assert "1 loaded" in retried.text
+    assert world.loaded()[9] == ("99.00", "bad")
+    assert mended.run().complete
+    assert world.loaded() == world.expected()
+    assert world.gaps() == set()
+
+
+def test_an_older_ledger_with_a_batch_in_flight(world: World, started: Pipeline) -> None:
+    world.put([(1, 7, "second"), (2, 7, "bad")])
+    with pytest.raises(Crash):
+        run_pipeline(started.definition, faults=CrashAt(Point.PREPARED))
+    backup = back_up_ledger(world)
+    started.run()
+    world.put([(3, 7, "third")])
+    started.run()
+    put_back_ledger(world, backup)
+
+    result = started.run()
+    assert any("an older ledger was put back" in note for note in result.recovered)
+    assert {one.record for one in result.failed_records} == {"orders:2", "orders:9"}
+    assert complete_but_for_stale(world)
+
+
+@pytest.mark.parametrize("since", ["the start", "a batch"])
+def test_an_older_target_stops_the_stream_until_it_is_read_anew(
+    world: World, started: Pipeline, since: str
+) -> None:
+    backup = world.folder / "target.backup"
+    shutil.copy(world.target, backup)
+    world.put([(1, 7, "second"), (20, 1, "new")])
+    world.delete(4)
+    started.run()
+    if since == "the start":
+        world.target.unlink()
+    else:
+        shutil.copy(backup, world.target)
+
+    stopped = started.run()
+    assert not stopped.complete
+    assert stopped.state is RunState.COMPLETE_EXCEPT
+    stream = stopped.streams["orders"]
+    assert stream.skipped is not None
+    assert stream.skipped.startswith("needs snapshot: the ledger has loaded")
+    assert "rowtrail run --resnapshot orders" in stream.skipped
+    assert stream.batches == 0
+    assert started.run().streams["orders"].skipped == stream.skipped, "until somebody decides"
+    with pytest.raises(ConfigurationError, match="needs a snapshot"):
+        started.replay("orders", 2)
+
+    world.put([(9, 9, "mended")])
+    mended = started.run(resnapshot=["orders"])
+    assert mended.complete
+    assert world.loaded() == world.expected()
+    assert world.gaps() == set()
+    assert started.run().complete
+
+
+def test_a_resnapshot_asked_for_beforehand_mends_an_older_target(
+    world: World, started: Pipeline
+) -> None:
+    backup = world.folder / "target.backup"
+    shutil.copy(world.target, backup)
+    world.put([(1, 7, "second"), (9, 9, "mended")])
+    world.delete(4)
+    started.run()
+    shutil.copy(backup, world.target)
+    started.run()
+    resnapshot(started.definition, "orders")
+    with pytest.raises(Crash):
+        run_pipeline(started.definition, faults=CrashAt(Point.PREPARED))
+    assert started.run().complete
+    assert world.loaded() == world.expected()
+
+
+def test_a_second_ledger_writes_nothing(world: World, started: Pipeline) -> None:
+    world.put([(1, 7, "second")])
+    owner = "SELECT pipeline, ledger_id, generation FROM _rowtrail_owner"
+    before = world.loaded(), versions(world), world.query(owner)
+    other = world.pipeline(ledger=world.folder / "other.db")
+    with pytest.raises(OwnershipError, match="Two ledgers must not fill one target"):
+        other.run()
+    assert (world.loaded(), versions(world), world.query(owner)) == before
+    started.run()
+    assert complete_but_for_stale(world)
+
+
+def test_a_lost_ledger_is_made_anew_from_the_target(world: World, started: Pipeline) -> None:
+    world.put([(1, 7, "second"), (20, 1, "new")])
+    with ledger_of(world) as ledger:
+        identity = ledger.id
+    for file in world.folder.glob("ledger.db*"):
+        file.unlink()
+
+    notes = rebuild_ledger(started.definition)
+    assert any("the ledger was lost" in note for note in notes)
+    assert any("1 failed records are known again" in note for note in notes)
+    with pytest.raises(ConfigurationError, match="never overwrites one"):
+        rebuild_ledger(started.definition)
+    with ledger_of(world) as ledger:
+        assert ledger.id == identity
+        assert held_back(ledger) == {9: FailureState.FAILED}
+
+    result = started.run()
+    assert result.recovered == ()
+    assert [one.record for one in result.failed_records] == ["orders:9"]
+    assert complete_but_for_stale(world)
+    world.put([(9, 9, "mended")])
+    world.delete(3)
+    assert started.run().complete
+    assert world.loaded() == world.expected()
+
+
+def test_a_replay_wins_over_one_that_a_lost_ledger_numbered(world: World) -> None:
+    rate = {"now": "1"}
+
+    def tag(frame):
+        return frame.assign(note=frame["note"] + rate["now"])
+
+    pipeline = world.pipeline(transforms=[tag])
+    world.put([(1, 1, "a"), (2, 2, "b")])
+    pipeline.run()
+    for rate["now"] in ("2", "3"):
+        pipeline.replay("orders", 1)
+    for file in world.folder.glob("ledger.db*"):
+        file.unlink()
+    rebuild_ledger(pipeline.definition)
+    rate["now"] = "4"
+    assert "1 loaded" in pipeline.replay("orders", 1).text
+    assert world.loaded()[1] == ("1.00", "a4")
+
+
+def test_there_is_nothing_to_rebuild_from(world: World) -> None:
+    pipeline = world.pipeline()
+    world.put([(1, 1, "a")])
+    with pytest.raises(ConfigurationError, match="does not exist yet"):
+        rebuild_ledger(pipeline.definition)
+    assert not world.ledger.exists()
+
+
+def test_a_paused_process_cannot_write_to_the_target(world: World) -> None:
+    """It holds the file's connection and a fence that a later run has overtaken meanwhile."""
+    pipeline = world.pipeline()
+    world.put([(1, 1, "a"), (2, 2, "b")])
+    pipeline.run()
+    ((ledger_id, generation),) = world.query("SELECT ledger_id, generation FROM _rowtrail_owner")
+    url = f"duckdb:///{world.target}"
+    late = Fence(pipeline="test", ledger_id=ledger_id, generation=generation)
+    paused = DuckdbDestination(url, late)
+    later = Fence(pipeline="test", ledger_id=ledger_id, generation=generation + 1)
+    taking_over = DuckdbDestination(url, later)
+    try:
+        stream = pipeline.definition.streams[0]
+        with pytest.raises(OwnershipError, match="taken over") as caught:
+            paused.alter(_target(world, stream.name))
+        assert caught.value.generation == generation + 1
+        with pytest.raises(OwnershipError):
+            DuckdbDestination(url, late)
+    finally:
+        taking_over.close()
+        paused.close()
+
+
+def _target(world: World, name: str):
+    from rowtrail.connectors.base import Deletes, Target
+    from rowtrail.connectors.schema import Column, TableSchema
+
+    column = Column(name="id", type=pa.int64())
+    schema = TableSchema(table=name, columns=(column,), key=("id",))
+    return Target(stream=name, table=name, schema=schema, deletes=Deletes.SOFT)
+
+
+def opened_later(path: Path, pipeline: str) -> Ledger:
+    """A ledger whose clock is an hour ahead, so that every lease of now has expired."""
+    return open_ledger(path, pipeline, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("point", "meets"),
+    [
+        (Point.STAGED, TransitionError),  # its batch was abandoned
+        (Point.PREPARED, OwnershipError),  # the owner row at the target
+        (Point.WRITTEN, LeaseLostError),
+        (Point.ACKNOWLEDGED, LeaseLostError),
+    ],
+)
+def test_a_process_that_is_paused_while_another_takes_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, point: Point, meets: type[Exception]
+) -> None:
+    """At a point of its second batch it stands still for an hour; another one runs to the end."""
+    pipeline = world.pipeline(batch_rows=2, transforms=[picky])
+    world.put((n, n, "bad" if n == 4 else "x") for n in range(1, 8))
+    seen: list[Point] = []
+
+    def asleep(reached: Point) -> None:
+        seen.append(reached)
+        if reached is point and seen.count(point) == 2:
+            other = run_pipeline(pipeline.definition, ledger_opener=opened_later)
+            assert other.streams["orders"].error is None
+            monkeypatch.setattr(lease, "monotonic", lambda: monotonic() + 3600)
+
+    with pytest.raises(meets):
+        run_pipeline(pipeline.definition, faults=asleep)
+    monkeypatch.undo()
+    assert set(world.loaded()) == set(world.expected()) - {4}
+    with ledger_of(world) as ledger:
+        assert held_back(ledger) == {4: FailureState.FAILED}
+        for key in range(1, 8):
+            assert len(outcomes(ledger, key)) == 1, "each change has one outcome"
+    world.put([(4, 4, "mended")])
+    after = run_pipeline(pipeline.definition, ledger_opener=opened_later)
+    assert after.complete
+    assert world.loaded() == world.expected()
+
+
+@pytest.mark.parametrize("point", [Point.OPENED, Point.PREPARED, Point.WRITTEN, Point.CLOSED])
+def test_capture_changed_and_back_with_crashes_between(world: World, point: Point) -> None:
+    world.put((n, n, "x") for n in range(1, 10))
+    for number, capture in enumerate(("cursor", "trigger", "cursor", "snapshot", "trigger")):
+        world.put([(1, world.clock, capture), (100 + number, 1, "new")])
+        world.delete(number + 2)
+        pipeline = world.pipeline(capture=capture, batch_rows=4)
+        with pytest.raises(Crash):
+            run_pipeline(pipeline.definition, faults=CrashAt(point))
+        world.put([(9, world.clock, capture)])
+        with pytest.raises(Crash):
+            run_pipeline(pipeline.definition, faults=CrashAt(point, occurrence=2))
+        assert pipeline.run().complete
+        assert world.loaded() == world.expected()
+    with ledger_of(world) as ledger:
+        stream = ledger.streams.get("orders")
+        assert stream is not None
+        assert (stream.capture, stream.epoch) == ("trigger", 5)
+        assert stream.state is StreamState.ACTIVE
+
+
+def test_a_record_is_not_fetched_before_its_stream_is_read_anew(world: World) -> None:
+    """Its version could hide a change that is made before the new capture's first read."""
+    world.put([(1, 1, "a"), (2, 2, "b")])
+    world.pipeline(capture="cursor").run()
+    changed = world.pipeline(capture="trigger")
+    with pytest.raises(ConfigurationError, match="rowtrail run orders"):
+        changed.replay("orders", 1)
+    world.put([(1, 9, "later")])
+    assert changed.run().complete
+    assert world.loaded() == world.expected()
+
+
+def test_a_request_of_an_older_target_waits_for_the_snapshot(world: World) -> None:
+    pipeline = world.pipeline()
+    world.put([(1, 1, "a"), (2, 2, "b")])
+    pipeline.run()
+    with ledger_of(world) as ledger:
+        asked = ledger.decisions.request(
+            "replay",  # type: ignore[arg-type]
+            "orders",
+            [record(1)],
+            actor="ana",
+        )
+    world.target.unlink()
+    assert pipeline.run().decisions == ()
+    result = pipeline.run(resnapshot=["orders"])
+    assert len(result.decisions) == 1
+    with ledger_of(world) as ledger:
+        assert ledger.decisions.get(asked.id).result == result.decisions[0]
+        assert len(batches(ledger)) >= 2
+    assert world.loaded() == world.expected()

@@ -1,0 +1,221 @@
+"""Pipeline files: what they may say, and how every mistake in one is told at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from rowtrail.connectors.base import Capture, Deletes
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.config import load_pipeline
+from rowtrail.pipelines.config_model import json_schema
+from rowtrail.pipelines.definition import Breakers, PipelineDefinition
+
+HEAD = """\
+[pipeline]
+name = "shop"
+source = "sqlite:///shop.db"
+destination = "duckdb:///warehouse.duckdb"
+"""
+ORDERS = """
+[streams.orders]
+capture = "trigger"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text("def clean(orders):\n    return orders\n")
+    return tmp_path
+
+
+def load(folder: Path, text: str) -> PipelineDefinition:
+    file = folder / "rowtrail.toml"
+    file.write_text(dedent(text), encoding="utf-8")
+    return load_pipeline(file)
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    """The lines that tell the mistakes."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text)
+    first, *listed = str(caught.value).splitlines()
+    assert str(folder / "rowtrail.toml") in first
+    assert all(line.startswith("  - ") for line in listed)
+    count = "one mistake" if len(listed) == 1 else f"{len(listed)} mistakes"
+    assert not listed or first.endswith(f"has {count}:")
+    return [line.removeprefix("  - ") for line in listed] or [first]
+
+
+def test_a_full_file(folder: Path) -> None:
+    pipeline = load(
+        folder,
+        HEAD
+        + """
+        ledger = "state/shop.ledger"
+        install_capture = true
+
+        [defaults]
+        capture = "cursor"
+        cursor = "updated_at"
+        deletes = "hard"
+        batch_rows = 1000
+        types = { MONEY = "decimal(12,2)" }
+
+        [streams.orders]
+        table = "sales"
+        target = "sales_copy"
+        key = ["id"]
+        cursor_lag = 5
+        exclude = ["secret"]
+        types = { placed = "timestamp" }
+        transforms = ["mine:clean"]
+        capture_images = false
+
+        [streams.lines]
+        capture = "snapshot"
+        deletes = "soft"
+        columns = ["id", "n"]
+
+        [breakers]
+        failed_records = 5
+        """.replace("        ", ""),
+    )
+    orders, lines = pipeline.streams
+    assert (orders.name, orders.table, orders.target) == ("orders", "sales", "sales_copy")
+    assert (orders.capture, orders.cursor, orders.cursor_lag) == (Capture.CURSOR, "updated_at", 5.0)
+    assert (orders.deletes, orders.key, orders.exclude) == (Deletes.HARD, ("id",), ("secret",))
+    assert orders.types == {"MONEY": "decimal(12,2)", "placed": "timestamp"}
+    assert [step.name for step in orders.transforms] == ["mine:clean"]
+    assert (orders.batch_rows, orders.capture_images) == (1000, False)
+    assert (lines.table, lines.capture, lines.deletes) == ("lines", Capture.SNAPSHOT, Deletes.SOFT)
+    assert (lines.include, lines.transforms) == (("id", "n"), ())
+    assert pipeline.ledger == folder / "state/shop.ledger"
+    assert pipeline.install_capture
+    assert pipeline.breakers == Breakers(failed_records=5)
+
+
+def test_paths_start_at_the_file(folder: Path) -> None:
+    pipeline = load(folder, HEAD + ORDERS)
+    assert pipeline.source == f"sqlite:///{folder}/shop.db"
+    assert pipeline.destination == f"duckdb:///{folder}/warehouse.duckdb"
+    assert pipeline.ledger == folder / ".rowtrail/shop.ledger"
+    absolute = load(folder, HEAD.replace("///shop.db", "////data/shop.db") + ORDERS)
+    assert absolute.source == "sqlite:////data/shop.db"
+    with_options = load(folder, HEAD.replace(".duckdb", ".duckdb?threads=1") + ORDERS)
+    assert with_options.destination == f"duckdb:///{folder}/warehouse.duckdb?threads=1"
+
+
+def test_environment_variables_are_put_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_FILE", "live.db")
+    monkeypatch.setenv("SHOP_ROWS", "77")
+    text = HEAD.replace("shop.db", "${SHOP_FILE}") + ORDERS + 'batch_rows = "${SHOP_ROWS}"\n'
+    pipeline = load(folder, text)
+    assert pipeline.source.endswith("/live.db")
+    assert pipeline.streams[0].batch_rows == 77
+
+
+def test_a_missing_variable_is_told_with_its_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHOP_FILE", raising=False)
+    told = mistakes(folder, HEAD.replace("sqlite:///shop.db", "${SHOP_FILE}") + ORDERS)
+    assert told == [
+        "line 3, pipeline.source: the environment variable SHOP_FILE is not set; export it first"
+    ]
+
+
+def test_three_mistakes_of_three_kinds_are_told_at_once(folder: Path) -> None:
+    text = HEAD.replace("sqlite:", "oracle:") + ORDERS.replace("trigger", "triger")
+    told = mistakes(folder, text + 'transforms = ["mine:claen"]\n')
+    assert len(told) == 3
+    assert told[0].startswith("line 3, pipeline.source: ") and "oracle://" in told[0]
+    assert told[1] == (
+        "line 7, streams.orders.capture: should be 'trigger', 'cursor' or 'snapshot'"
+    )
+    assert told[2].startswith("line 8, streams.orders.transforms: Transform mine:claen: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (HEAD + ORDERS + "colour = 1\n", "line 8, streams.orders.colour: there is no such setting"),
+        (
+            HEAD + ORDERS + "colums = ['a']\n",
+            "line 8, streams.orders.colums: there is no such setting; did you mean columns?",
+        ),
+        (HEAD + ORDERS + "batch_rows = 0\n", "line 8, streams.orders.batch_rows: should be greater"),
+        (HEAD + ORDERS + "key = 'id'\n", "line 8, streams.orders.key: should be a valid list"),
+        (HEAD + ORDERS + "types = { a = 'money' }\n", "line 8, streams.orders.types.a: 'money' is"),
+        (HEAD + "[streams.orders]\n", "line 5, streams.orders.capture: is missing; set it to"),
+        (HEAD + ORDERS.replace("trigger", "cursor"), "line 6, streams.orders.cursor: is missing"),
+        (HEAD + ORDERS + "columns = ['a']\nexclude = ['b']\n", "line 9, streams.orders.exclude:"),
+        (HEAD + ORDERS + "[breakers]\nfailed_share = 3\n", "line 9, breakers.failed_share: should"),
+        (HEAD + ORDERS + "[breaker]\n", "line 8, breaker: there is no such setting; did you mean b"),
+        (HEAD, "streams: is missing"),
+        (HEAD + "[streams]\n", "line 5, streams: there is none; add one"),
+        (HEAD + "[streams]\norders = 3\n", "line 6, streams.orders: should be a table, such as ["),
+        (HEAD.replace("shop\"", "s h/op\"", 1) + ORDERS, "line 2, pipeline.name: may hold only"),
+        (HEAD.replace('name = "shop"\n', "") + ORDERS, "line 1, pipeline.name: is missing"),
+        (ORDERS, "pipeline: is missing"),
+        (
+            HEAD + ORDERS + "[streams.Orders]\ncapture = 'snapshot'\n",
+            "line 8, streams.Orders.target: Orders is the target of stream orders already",
+        ),
+        (
+            HEAD + "[defaults]\ncapture = 'triger'\n[streams.a]\n[streams.b]\n",
+            "line 6, defaults.capture: should be 'trigger'",
+        ),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_told_once_with_its_line(folder: Path, text: str, expected: str) -> None:
+    (told,) = mistakes(folder, text)
+    assert told.startswith(expected)
+
+
+def test_a_stream_that_stands_there_twice(folder: Path) -> None:
+    (told,) = mistakes(folder, HEAD + ORDERS + ORDERS)
+    assert "has the stream orders twice (lines 6 and 9)" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[pipeline\n", "is not valid TOML"),
+        (b"name = 'caf\xe9'\n", "is not UTF-8 text"),
+        (b"", "pipeline: is missing"),
+    ],
+    ids=["not TOML", "not UTF-8", "empty"],
+)
+def test_a_file_that_cannot_be_read(folder: Path, content: bytes, words: str) -> None:
+    file = folder / "broken.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load_pipeline(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="rowtrail init SOURCE DESTINATION"):
+        load_pipeline(folder / "no.toml")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_pipeline(folder)
+
+
+def test_without_transforms_no_code_is_imported(folder: Path) -> None:
+    (folder / "mine.py").write_text("raise SystemError('imported')\n")
+    load(folder, HEAD + ORDERS)
+    file = folder / "rowtrail.toml"
+    file.write_text(HEAD + ORDERS + 'transforms = ["mine:clean"]\n')
+    assert load_pipeline(file, with_transforms=False).streams[0].transforms == ()
+    with pytest.raises(ConfigurationError, match="SystemError: imported"):
+        load_pipeline(file)
+
+
+def test_the_published_schema_is_current() -> None:
+    """Make it anew with: python -m rowtrail.pipelines.config_model > docs/rowtrail.schema.json"""
+    published = Path(__file__).parents[1] / "docs" / "rowtrail.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == json_schema()
