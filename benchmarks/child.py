@@ -13,8 +13,8 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
 
-# What a run or a retry imports where it is used. To be up to date, a run must add no module of
-# another package to these: tried by comparing sys.modules.
+# What a run or a retry imports where it is used. After these, neither imports anything that takes
+# more than a millisecond (compare sys.modules before and after when that may have changed).
 _IMPORTED_WHEN_USED = (
     "adbc_driver_sqlite.dbapi",
     "duckdb",

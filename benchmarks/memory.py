@@ -29,18 +29,18 @@ def main(settings: Settings) -> Report:
     for name, rows in sizes.items():
         measure("benchmarks.memory:prepare", source=str(sources[name]), rows=rows)
     rounds = [
-        {name: _one_round(settings, source) for name, source in sources.items()}
-        for _ in range(settings.rounds)
+        {name: _one_round(settings, source, number) for name, source in sources.items()}
+        for number in range(settings.rounds)
     ]
     return _report(list(sizes), rounds)
 
 
-def _one_round(settings: Settings, source: Path) -> dict[str, Any]:
+def _one_round(settings: Settings, source: Path, number: int) -> dict[str, Any]:
     folder = settings.folder / "memory"
     folder.mkdir()
     try:
         first = measure("benchmarks.memory:sync", source=str(source), folder=str(folder))
-        measure("benchmarks.memory:change", source=str(source), share=SHARE)
+        measure("benchmarks.memory:change", source=str(source), share=SHARE, number=number)
         again = measure("benchmarks.memory:sync", source=str(source), folder=str(folder))
     finally:
         shutil.rmtree(folder)
@@ -84,11 +84,11 @@ def prepare(source: str, rows: int) -> None:
     make_source(Path(source), rows)
 
 
-def change(source: str, share: float) -> Mapping[str, Any]:
+def change(source: str, share: float, number: int) -> Mapping[str, Any]:
     """Changes a share of the rows."""
     from benchmarks.orders import change_source
 
-    return {"changes": change_source(Path(source), share)}
+    return {"changes": change_source(Path(source), share, number)}
 
 
 def sync(source: str, folder: str) -> Mapping[str, Any]:

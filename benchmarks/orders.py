@@ -50,39 +50,32 @@ def make_source(path: Path, rows: int) -> None:
             connection.execute(_ROWS, (rows,))
 
 
-def change_source(path: Path, share: float) -> int:
+def change_source(path: Path, share: float, number: int) -> int:
     """Changes this share of the rows, evenly spread: 8 of 10 updates, one a delete, one an insert.
 
+    `number` tells one such change from the next, so that each deletes rows that are still there.
     Returns how many changes that makes.
     """
+    step = round(1 / share)
     with closing(sqlite3.connect(path)) as connection, connection:
-        (last,) = connection.execute("SELECT max(id) FROM orders").fetchone()
-        step = round(1 / share)
-        tenth = last // step // 10
         connection.execute(
             "UPDATE orders SET status = 'changed', quantity = quantity + 1 "
             "WHERE id % ?1 = 0 AND id / ?1 % 10 > 1",
             (step,),
         )
-        connection.execute("DELETE FROM orders WHERE id % ?1 = 0 AND id / ?1 % 10 = 1", (step,))
+        updated = connection.total_changes
+        deleted = connection.execute(
+            "DELETE FROM orders WHERE id % (10 * ?1) = 1 + ?2 % (?1 - 1)", (step, number)
+        ).rowcount
         connection.execute(
-            f"INSERT INTO orders SELECT ? + id, {', '.join(_OTHER_COLUMNS)} FROM orders "
-            "ORDER BY id LIMIT ?",
-            (last, tenth),
+            f"INSERT INTO orders SELECT (SELECT max(id) FROM orders) + row_number() OVER (), "
+            f"{_ALL_BUT_ID} FROM orders LIMIT ?",
+            (deleted,),
         )
-        return connection.total_changes
+        return updated + 2 * deleted
 
 
-_OTHER_COLUMNS = (
-    "customer_id",
-    "quantity",
-    "total",
-    "weight",
-    "status",
-    "note",
-    "ordered_on",
-    "updated_at",
-)
+_ALL_BUT_ID = "customer_id, quantity, total, weight, status, note, ordered_on, updated_at"
 
 
 def pipeline(source: Path, folder: Path) -> PipelineDefinition:

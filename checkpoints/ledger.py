@@ -86,7 +86,7 @@ def _prepare(engine: Engine, store: Store, new: Identity) -> None:
     with store.read() as connection:
         if not migrations.is_empty(connection) and migrations.is_current(connection, store):
             return
-    sqlite.use_write_ahead_log(engine)
+    sqlite.use_write_ahead_log(engine, store.location)
     with store.write() as connection:
         # Another process may have done it in the meantime.
         if migrations.is_empty(connection):

@@ -54,11 +54,13 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def use_write_ahead_log(engine: Engine) -> None:
+def use_write_ahead_log(engine: Engine, location: str) -> None:
     """Readers and the writer do not wait for each other from now on; the file remembers it."""
-    raw = engine.raw_connection()
+    raw = engine.raw_connection()  # the pragma is refused within a transaction
     try:
         raw.cursor().execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.Error as error:
+        raise ledger_error(location, error) from error
     finally:
         raw.close()
 

@@ -28,8 +28,17 @@ class Mistakes:
         self._found.setdefault(place, []).append(message)
 
     def at(self, *places: Place) -> bool:
-        """Whether something is wrong at one of the places: what follows from it is not told."""
-        return any(place in self._found for place in places)
+        """Whether something is wrong at one of the places, or at a table that it is in.
+
+        What follows from a mistake need not be told beside it.
+        """
+        return any(
+            place[:length] in self._found for place in places for length in range(1, len(place) + 1)
+        )
+
+    def within(self, place: Place) -> bool:
+        """Whether something is wrong at the place or inside it."""
+        return any(found[: len(place)] == place for found in self._found)
 
     def raise_if_any(self) -> None:
         """Raises ConfigurationError with every mistake and its place."""

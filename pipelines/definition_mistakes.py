@@ -17,12 +17,12 @@ NAME_RULE = "may hold only letters, digits, `_`, `.` and `-`, since it names the
 
 def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
     """Adds what can be seen without opening source or destination."""
-    if not NAME.fullmatch(definition.name):
+    if not NAME.fullmatch(definition.name) and not mistakes.at(("pipeline", "name")):
         mistakes.add(("pipeline", "name"), NAME_RULE)
     for kind, url in (("source", definition.source), ("destination", definition.destination)):
         if not mistakes.at(("pipeline", kind)):
             _check_url(kind, url, mistakes)
-    if not definition.streams and not mistakes.at(("streams",)):
+    if not definition.streams and not mistakes.within(("streams",)):
         mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")
     names: set[str] = set()
     targets: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 A test class of a ledger inherits from `LedgerConformance` and brings three fixtures:
 - `clock`: a FakeClock, which all its ledgers look at;
-- `opener`: opens the same ledger again, as another process would;
+- `opener`: opens the same ledger again, here or in another process (it is pickled for that);
 - `new_opener`: opens another, empty ledger of the same pipeline.
 """
 

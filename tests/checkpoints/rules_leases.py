@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,16 +16,27 @@ from rowtrail.checkpoints.ledger import Ledger
 from tests.checkpoints.desk import FakeClock
 
 Opener = Callable[[], Ledger]
+PROCESSES = multiprocessing.get_context("spawn")  # forks of a process with threads may hang
 
 
-def _acquire(opener: Opener, start: object, results: object) -> None:
+ROUNDS = 5
+
+
+def _race(opener: Opener, barrier: Any, results: Any) -> None:
+    """In each round all acquire at once, and the winner holds the lease until all have tried."""
     ledger = opener()
-    start.wait()  # type: ignore[attr-defined]
-    try:
-        results.put(("won", ledger.leases.acquire(f"process {os.getpid()}")))  # type: ignore[attr-defined]
-    except LedgerError as error:
-        results.put(("lost", str(error)))  # type: ignore[attr-defined]
-    start.wait()  # type: ignore[attr-defined]  # the winner lives until the other has tried
+    for number in range(ROUNDS):
+        barrier.wait()
+        try:
+            generation = ledger.leases.acquire(f"process {os.getpid()}")
+            results.put((number, generation, ""))
+        except LedgerError as error:
+            generation = 0
+            results.put((number, 0, str(error)))
+        barrier.wait()
+        if generation:
+            ledger.leases.release(generation)
+    ledger.close()
 
 
 def _acquire_and_die(opener: Opener) -> None:
@@ -116,8 +128,7 @@ class LeaseRules:
     def test_the_lease_of_a_dead_process_is_free_at_once(
         self, ledger: Ledger, opener: Opener
     ) -> None:
-        child = multiprocessing.get_context("fork").Process(target=_acquire_and_die, args=(opener,))
-        ledger.close()  # SQLite's connections do not survive a fork
+        child = PROCESSES.Process(target=_acquire_and_die, args=(opener,))
         child.start()
         child.join()
         assert child.exitcode == 9
@@ -125,23 +136,19 @@ class LeaseRules:
         assert held is not None and held.holder == "the dead one" and not held.live
         assert ledger.leases.acquire("the next one") > held.generation
 
-    def test_of_two_processes_that_race_one_wins(self, ledger: Ledger, opener: Opener) -> None:
-        ledger.close()
-        context = multiprocessing.get_context("fork")
-        for _ in range(5):
-            results, start = context.Queue(), context.Barrier(3)
-            racers = [
-                context.Process(target=_acquire, args=(opener, start, results)) for _ in range(3)
-            ]
-            for racer in racers:
-                racer.start()
-            outcomes = [results.get() for _ in racers]
-            for racer in racers:
-                racer.join()
-            assert sorted(outcome for outcome, _ in outcomes) == ["lost", "lost", "won"]
-            assert all("is being run by" in text for won, text in outcomes if won == "lost")
-            held = ledger.leases.current()
-            assert held is not None
-            assert held.generation == next(text for won, text in outcomes if won == "won")
-            ledger.leases.release(held.generation)
-            ledger.close()
+    def test_of_processes_that_race_one_wins(self, ledger: Ledger, opener: Opener) -> None:
+        results, barrier = PROCESSES.Queue(), PROCESSES.Barrier(3)
+        racers = [
+            PROCESSES.Process(target=_race, args=(opener, barrier, results)) for _ in range(3)
+        ]
+        for racer in racers:
+            racer.start()
+        outcomes = sorted(results.get() for _ in range(3 * ROUNDS))
+        for racer in racers:
+            racer.join()
+        for number in range(ROUNDS):
+            texts = [text for played, _, text in outcomes if played == number]
+            assert sorted(text == "" for text in texts) == [False, False, True]
+            assert all("is being run by process" in text for text in texts if text)
+        generations = [generation for _, generation, _ in outcomes if generation]
+        assert generations == sorted(set(generations))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import sqlite3
 import stat
@@ -11,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import BatchState
 from tests.checkpoints.desk import NOTHING, Desk, FakeClock, failure, manifest, record
 from tests.checkpoints.ledger_conformance import LedgerConformance
+from tests.checkpoints.rules_leases import PROCESSES
 
 Opener = Callable[[], Ledger]
 
@@ -35,11 +36,11 @@ Opener = Callable[[], Ledger]
 class TestSqliteLedger(LedgerConformance):
     @pytest.fixture
     def opener(self, tmp_path: Path, clock: FakeClock) -> Opener:
-        return lambda: open_ledger(tmp_path / "ledger.db", "shop", clock=clock)
+        return partial(open_ledger, tmp_path / "ledger.db", "shop", clock=clock)
 
     @pytest.fixture
     def new_opener(self, tmp_path: Path, clock: FakeClock) -> Opener:
-        return lambda: open_ledger(tmp_path / "other.db", "shop", clock=clock)
+        return partial(open_ledger, tmp_path / "other.db", "shop", clock=clock)
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ class TestCrashes:
         ledger = open_ledger(path, "shop")
         Desk(ledger).close([1], 1)
         ledger.close()
-        child = multiprocessing.get_context("fork").Process(target=_die_in, args=(path, step))
+        child = PROCESSES.Process(target=_die_in, args=(path, step))
         child.start()
         child.join()
         assert child.exitcode == 9

@@ -40,11 +40,13 @@ class DictKnown:
     def _fits(self, key: Key) -> bool:
         """A rejected row's key may have values of other types, or none."""
         try:
-            for value, field in zip(key, self._key, strict=True):
-                pa.scalar(value, field.type)
+            typed = [
+                pa.scalar(value, field.type).as_py()
+                for value, field in zip(key, self._key, strict=True)
+            ]
         except pa.ArrowException:
             return False
-        return None not in key
+        return None not in key and tuple(typed) == key
 
     def pages(self) -> Iterator[pa.RecordBatch]:
         return iter(list(self._follower.last_pages))

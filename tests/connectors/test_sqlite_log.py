@@ -252,7 +252,7 @@ def test_acknowledged_entries_go_and_the_rest_stays(database: SqliteDatabase) ->
     with database.source() as source:
         other = stream(name="slower")
         source.acknowledge(
-            {"t": (follower.stream, follower.position or ""), "slower": (other, first)}
+            {"slower": (other, first), "t": (follower.stream, follower.position or "")}
         )
     assert log(database) == [(2, 1, 2)]
     with database.source() as source:

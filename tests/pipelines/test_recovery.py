@@ -19,8 +19,6 @@ from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from rowtrail.connectors.errors import ConfigurationError, OwnershipError
 from rowtrail.pipelines import lease
 from rowtrail.pipelines.commit import Point
-from rowtrail.pipelines.opening import open_pipeline
-from rowtrail.pipelines.progress import Silent
 from rowtrail.pipelines.rebuild import rebuild_ledger
 from rowtrail.pipelines.run import run_pipeline
 from rowtrail.pipelines.stream_actions import resnapshot

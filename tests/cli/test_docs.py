@@ -1,0 +1,114 @@
+"""Every command, option, exit code and setting is in docs/, and what docs/ say is so."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from rowtrail.cli.app import app
+from rowtrail.connectors import type_names
+from rowtrail.pipelines import config_model
+
+DOCS = Path(__file__).parents[2] / "docs"
+CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
+CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
+SECTIONS = (
+    config_model.PipelineSection,
+    config_model.StreamSection,
+    config_model.BreakersSection,
+)
+
+
+def commands() -> Iterator[tuple[str, object]]:
+    root = typer.main.get_command(app)
+    yield "rowtrail", root
+    for name, command in root.commands.items():
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield f"rowtrail {name}", command
+        else:
+            yield from ((f"rowtrail {name} {one}", command) for one, command in inner.items())
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_and_option_is_documented(name: str, command: object) -> None:
+    assert f"`{name}" in CLI or name == "rowtrail"
+    for parameter in command.params:  # type: ignore[attr-defined]
+        for option in parameter.opts:
+            if option.startswith("-"):
+                assert re.search(rf"`[^`]*{re.escape(option)}\b", CLI), f"{name} {option}"
+
+
+def test_no_command_or_option_is_documented_that_does_not_exist() -> None:
+    known = dict(COMMANDS)
+    options = {
+        option
+        for command in known.values()
+        for parameter in command.params  # type: ignore[attr-defined]
+        for option in parameter.opts
+    } | {"--help", "-h"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", CLI)) <= options
+    for name in re.findall(r"`(rowtrail [a-z]+(?: [a-z]+)?)", CLI):
+        assert name in known or name.rpartition(" ")[0] in known, name
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_setting_is_documented_as_the_model_says(section: type[BaseModel]) -> None:
+    for line in rows(section):
+        assert line in CONFIGURATION
+
+
+def test_no_setting_is_documented_that_does_not_exist() -> None:
+    known = {name for section in SECTIONS for name in section.model_fields}
+    assert set(re.findall(r"^\| `(\w+)` \| ", CONFIGURATION, re.MULTILINE)) == known
+
+
+def test_every_type_name_is_documented() -> None:
+    for name in type_names.KNOWN:
+        assert f"`{name}`" in CONFIGURATION
+
+
+def test_the_example_is_valid() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", CONFIGURATION, re.DOTALL)
+    config_model.PipelineFile.model_validate(tomllib.loads(example))
+
+
+def rows(section: type[BaseModel]) -> list[str]:
+    """The lines of the table of a section's settings."""
+    properties = section.model_json_schema()["properties"]
+    return [
+        f"| `{name}` | {_type(one)} | {one['description']}{_default(section, name)} |"
+        for name, one in properties.items()
+    ]
+
+
+def _default(section: type[BaseModel], name: str) -> str:
+    field = section.model_fields[name]
+    if field.is_required():
+        return " Must be set."
+    return "" if field.default is None else f" `{str(field.default).lower()}` if not set."
+
+
+def _type(schema: dict[str, object]) -> str:
+    choices = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]  # type: ignore[attr-defined]
+    (one,) = choices
+    if "enum" in one:
+        return ", ".join(f"`{word}`" for word in one["enum"])
+    kinds = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}
+    if one["type"] == "array":
+        return "list of texts"
+    return "table of texts" if one["type"] == "object" else kinds.get(one["type"], one["type"])
+
+
+if __name__ == "__main__":  # prints the tables, to be put into docs/configuration.md
+    for section in SECTIONS:
+        print(f"\n{section.__name__}\n", *rows(section), sep="\n")
