@@ -134,7 +134,9 @@ def _version(row: Row[Any]) -> VersionTuple:
 
 
 def _said(row: Row[Any]) -> str:
-    return f"at stage {row.stage}: {row.error_class}: {row.message}"
+    named = row.message.startswith(f"{row.error_class}: ")
+    why = row.message if named else f"{row.error_class}: {row.message}"
+    return f"at stage {row.stage}: {why}"
 
 
 def _attempt_entry(row: Row[Any]) -> TrailEntry:

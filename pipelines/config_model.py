@@ -141,7 +141,8 @@ class BreakersSection(_Section):
             ge=0,
             le=1,
             description="Largest share of the target's rows that may be deleted, when it has "
-            "`sample` rows or more. `rowtrail run --allow-deletes` allows more once.",
+            "`sample` rows or more; all of them count from ten rows on. "
+            "`rowtrail run --allow-deletes` allows more once.",
         ),
     ] = Breakers.deleted_share
     sample: Annotated[

@@ -103,7 +103,8 @@ def read_cursor(table: CursorTable, state: ReadState) -> Iterator[Changes]:
     The first read takes all rows in key order. Rows of the window that the last read has seen just
     so, by their hash, are left out. Versions are (epoch, number of the read, ordinal, 0) with an
     ordinal that rises through the read. A read that was broken off goes on under its own number, up
-    to its own bounds; another one follows.
+    to its own bounds; another one follows, for which `state.known` has to show what the first has
+    done: items are made durable one by one.
     """
     at = _start(table, state)
     yield from _read(table, state, at)

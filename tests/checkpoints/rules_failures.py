@@ -116,6 +116,10 @@ class FailureRules:
         assert desk.ledger.failures.get(first).attempts == 2
         assert desk.events(7) == ["failed", "waiting", "waiting", "failed"]
 
+    def test_a_change_fails_and_the_next_one_waits_in_the_same_batch(self, desk: Desk) -> None:
+        desk.close([], 6, failures=(failure(7, 5), failure(7, 6, state=WAITING)))
+        assert list(desk.states().values()) == [FAILED, WAITING]
+
     def test_a_waiting_change_can_fail_in_its_turn(self, desk: Desk) -> None:
         first = desk.fail(7, 5)
         desk.close([], 6, failures=(failure(7, 6, state=WAITING),))

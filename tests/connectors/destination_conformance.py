@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import combinations, count
+from itertools import combinations, count, product
 
 import pyarrow as pa
 import pytest
@@ -635,11 +635,10 @@ class DestinationConformance:
             warehouse.open(replace(FENCE, ledger_id="ledger-2", generation=9))
         assert "ledger-1" in str(caught.value)
         assert "ledger-2" in str(caught.value)
-        assert caught.value.generation is None
 
     def test_an_older_generation_is_refused(self, warehouse: Warehouse) -> None:
         warehouse.open(replace(FENCE, generation=5)).close()
-        with pytest.raises(OwnershipError) as caught:
+        with pytest.raises(OwnershipError, match="has generation 5, this run 4") as caught:
             warehouse.open(replace(FENCE, generation=4))
         assert caught.value.generation == 5
         warehouse.open(replace(FENCE, generation=5)).close()
@@ -650,9 +649,8 @@ class DestinationConformance:
         paused = warehouse.open()
         try:
             warehouse.open(replace(FENCE, generation=2)).close()
-            with pytest.raises(OwnershipError) as caught:
+            with pytest.raises(OwnershipError, match="has generation 2, this run 1"):
                 paused.write(load_of(target, upsert(1, id=1, note="a")))
-            assert caught.value.generation == 2
             with pytest.raises(OwnershipError):
                 paused.write(load_of(target, upsert(1, id=1, note="a")), probe=True)
             with pytest.raises(OwnershipError):
@@ -756,14 +754,18 @@ class DestinationConformance:
         warehouse.alter(target)
         warehouse.load(target, *(upsert(1, a=a, b=b) for a, b in keys))
         bounds = [None, (0, "z"), (1, ""), (1, "x"), (2, "aaa"), (3, "y"), (9, "")]
-        for after in bounds:
-            for upto in bounds:
+        destination = warehouse.open()
+        try:
+            for after, upto in product(bounds, bounds):
                 wanted = [
                     (*key, True)
                     for key in keys
                     if (after is None or key > after) and (upto is None or key <= upto)
                 ]
-                assert warehouse.keys(target, after, upto) == wanted
+                found = destination.keys(target, after, upto).to_pylist()
+                assert [tuple(row.values()) for row in found] == wanted
+        finally:
+            destination.close()
 
     @BOTH
     def test_keys_leave_out_what_was_deleted(self, warehouse: Warehouse, deletes: Deletes) -> None:
@@ -805,7 +807,6 @@ class DestinationConformance:
                 for deletes, rows in batches:
                     load = load_of(orders(deletes, table=name), *rows)
                     expected = superseded_in(model, rows)
-                    assert destination.write(load, probe=True).to_pylist() == expected
                     assert destination.write(load).to_pylist() == expected
                     for row, late in zip(rows, expected, strict=True):
                         if not late:

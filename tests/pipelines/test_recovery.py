@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import monotonic
 
-import pyarrow as pa
 import pytest
 
 from rowtrail import Pipeline
-from rowtrail.checkpoints.errors import LeaseLostError, TransitionError
-from rowtrail.checkpoints.ledger import Ledger, open_ledger
-from rowtrail.checkpoints.states import FailureState, RunState, StreamState
-from rowtrail.connectors.base import Fence
-from rowtrail.connectors.destinations.duckdb import DuckdbDestination
+from rowtrail.checkpoints.states import DecisionKind, FailureState, RunState, StreamState
 from rowtrail.connectors.errors import ConfigurationError, OwnershipError
-from rowtrail.pipelines import lease
 from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.rebuild import rebuild_ledger
 from rowtrail.pipelines.run import run_pipeline
 from rowtrail.pipelines.stream_actions import resnapshot
 from tests.pipelines.crashing import Crash, CrashAt
-from tests.pipelines.witness import batches, held_back, ledger_of, outcomes, record, versions
+from tests.pipelines.witness import batches, held_back, ledger_of, record, versions
 from tests.pipelines.world import World
 
 
@@ -244,81 +236,6 @@ def test_there_is_nothing_to_rebuild_from(world: World) -> None:
     assert not world.ledger.exists()
 
 
-def test_a_paused_process_cannot_write_to_the_target(world: World) -> None:
-    """It holds the file's connection and a fence that a later run has overtaken meanwhile."""
-    pipeline = world.pipeline()
-    world.put([(1, 1, "a"), (2, 2, "b")])
-    pipeline.run()
-    ((ledger_id, generation),) = world.query("SELECT ledger_id, generation FROM _rowtrail_owner")
-    url = f"duckdb:///{world.target}"
-    late = Fence(pipeline="test", ledger_id=ledger_id, generation=generation)
-    paused = DuckdbDestination(url, late)
-    later = Fence(pipeline="test", ledger_id=ledger_id, generation=generation + 1)
-    taking_over = DuckdbDestination(url, later)
-    try:
-        stream = pipeline.definition.streams[0]
-        with pytest.raises(OwnershipError, match="taken over") as caught:
-            paused.alter(_target(world, stream.name))
-        assert caught.value.generation == generation + 1
-        with pytest.raises(OwnershipError):
-            DuckdbDestination(url, late)
-    finally:
-        taking_over.close()
-        paused.close()
-
-
-def _target(world: World, name: str):
-    from rowtrail.connectors.base import Deletes, Target
-    from rowtrail.connectors.schema import Column, TableSchema
-
-    column = Column(name="id", type=pa.int64())
-    schema = TableSchema(table=name, columns=(column,), key=("id",))
-    return Target(stream=name, table=name, schema=schema, deletes=Deletes.SOFT)
-
-
-def opened_later(path: Path, pipeline: str) -> Ledger:
-    """A ledger whose clock is an hour ahead, so that every lease of now has expired."""
-    return open_ledger(path, pipeline, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
-
-
-@pytest.mark.parametrize(
-    ("point", "meets"),
-    [
-        (Point.STAGED, TransitionError),  # its batch was abandoned
-        (Point.PREPARED, OwnershipError),  # the owner row at the target
-        (Point.WRITTEN, LeaseLostError),
-        (Point.ACKNOWLEDGED, LeaseLostError),
-    ],
-)
-def test_a_process_that_is_paused_while_another_takes_over(
-    world: World, monkeypatch: pytest.MonkeyPatch, point: Point, meets: type[Exception]
-) -> None:
-    """At a point of its second batch it stands still for an hour; another one runs to the end."""
-    pipeline = world.pipeline(batch_rows=2, transforms=[picky])
-    world.put((n, n, "bad" if n == 4 else "x") for n in range(1, 8))
-    seen: list[Point] = []
-
-    def asleep(reached: Point) -> None:
-        seen.append(reached)
-        if reached is point and seen.count(point) == 2:
-            other = run_pipeline(pipeline.definition, ledger_opener=opened_later)
-            assert other.streams["orders"].error is None
-            monkeypatch.setattr(lease, "monotonic", lambda: monotonic() + 3600)
-
-    with pytest.raises(meets):
-        run_pipeline(pipeline.definition, faults=asleep)
-    monkeypatch.undo()
-    assert set(world.loaded()) == set(world.expected()) - {4}
-    with ledger_of(world) as ledger:
-        assert held_back(ledger) == {4: FailureState.FAILED}
-        for key in range(1, 8):
-            assert len(outcomes(ledger, key)) == 1, "each change has one outcome"
-    world.put([(4, 4, "mended")])
-    after = run_pipeline(pipeline.definition, ledger_opener=opened_later)
-    assert after.complete
-    assert world.loaded() == world.expected()
-
-
 @pytest.mark.parametrize("point", [Point.OPENED, Point.PREPARED, Point.WRITTEN, Point.CLOSED])
 def test_capture_changed_and_back_with_crashes_between(world: World, point: Point) -> None:
     world.put((n, n, "x") for n in range(1, 10))
@@ -357,12 +274,7 @@ def test_a_request_of_an_older_target_waits_for_the_snapshot(world: World) -> No
     world.put([(1, 1, "a"), (2, 2, "b")])
     pipeline.run()
     with ledger_of(world) as ledger:
-        asked = ledger.decisions.request(
-            "replay",  # type: ignore[arg-type]
-            "orders",
-            [record(1)],
-            actor="ana",
-        )
+        asked = ledger.decisions.request(DecisionKind.REPLAY, "orders", [record(1)], actor="ana")
     world.target.unlink()
     assert pipeline.run().decisions == ()
     result = pipeline.run(resnapshot=["orders"])

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from contextlib import closing
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rowtrail.checkpoints.errors import LeaseHeldError, LeaseLostError, LedgerBusyError
+from rowtrail.checkpoints.errors import LeaseHeldError
 from rowtrail.checkpoints.states import DecisionState
 from rowtrail.connectors.errors import TransientError
-from rowtrail.pipelines import lease
 from rowtrail.pipelines.commit import Point
-from rowtrail.pipelines.lease import HeldLease
 from tests.pipelines.held_run import HeldRun, held_run
 from tests.pipelines.witness import ledger_of
 from tests.pipelines.world import World
@@ -107,103 +102,3 @@ def test_a_process_that_died_holds_nothing(world: World) -> None:
     assert result.complete
     assert any("closed from its manifest" in note for note in result.recovered)
     assert world.loaded() == world.expected()
-
-
-class _Leases:
-    """Answers renewals with these errors, then lets each of them pass."""
-
-    def __init__(self, *answers: Exception) -> None:
-        self.answers = list(answers)
-        self.asked = threading.Event()
-
-    def acquire(self, holder: str) -> int:
-        return 7
-
-    def renew(self, generation: int) -> None:
-        if not self.answers:
-            self.asked.set()
-            return
-        raise self.answers.pop(0)
-
-    def release(self, generation: int) -> None:
-        assert generation == 7
-
-
-def _hold(leases: _Leases) -> HeldLease:
-    ledger: Any = type("Ledger", (), {"leases": leases})()
-    return HeldLease(ledger, "me")
-
-
-def test_a_busy_ledger_takes_no_lease_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "HEARTBEAT", 0)
-    leases = _Leases(LedgerBusyError("busy"), LedgerBusyError("busy"))
-    held = _hold(leases)
-    assert leases.asked.wait(30), "it is renewed after two busy answers"
-    held.check()
-    held.close()
-
-
-def test_a_process_that_stood_still_asks_before_it_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    held = _hold(_Leases(LeaseLostError("taken over")))
-    held.check()
-    monkeypatch.setattr(lease, "monotonic", lambda: float("inf"))
-    with pytest.raises(LeaseLostError):
-        held.check()
-    held.close()
-
-
-def test_the_source_is_locked_by_an_application(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A short lock passes; one that stays is an error that says who is to blame."""
-    from rowtrail.connectors.sources import sqlite_connection
-    from rowtrail.pipelines import retrying
-
-    monkeypatch.setattr(sqlite_connection, "BUSY_MILLISECONDS", 1)
-    monkeypatch.setattr(retrying, "FIRST_WAIT", 0)
-    world.put([(1, 1, "a")])
-    world.pipeline().run()
-    world.put([(2, 2, "b")])
-    with locked(world.source):
-        result_or_error = _words_of_a_run(world)
-    assert "Another process holds its lock" in result_or_error
-    assert world.pipeline().run().complete
-    assert world.loaded() == world.expected()
-
-
-def _words_of_a_run(world: World) -> str:
-    try:
-        return world.pipeline().run().streams["orders"].error or ""
-    except TransientError as error:
-        return str(error)
-
-
-def locked(path: Path) -> Any:
-    """Held by another process: this one's own SQLite must not open the file meanwhile."""
-    import subprocess
-    import sys
-    from contextlib import contextmanager
-
-    script = (
-        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); "
-        "print('locked', flush=True); sys.stdin.readline()"
-    )
-
-    @contextmanager
-    def held() -> Any:
-        with subprocess.Popen(
-            [sys.executable, "-c", script, str(path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "locked\n"
-            try:
-                yield
-            finally:
-                process.kill()
-
-    return held()

@@ -89,9 +89,10 @@ def count(number: int, noun: str) -> str:
 
 
 def cause(stage: str, error_class: str, message: str) -> str:
-    """Why a record failed; a user's exception by its class too (`KeyError: 'GBB'`)."""
+    """Why a record failed; an exception of a transform by its class too, said once."""
     from_user = stage == "transform" and error_class != "RecordError"
-    return f"{error_class}: {message}" if from_user else message
+    named = not from_user or message.startswith(f"{error_class}: ")
+    return message if named else f"{error_class}: {message}"
 
 
 def is_are(number: int) -> str:
