@@ -157,3 +157,14 @@ def test_a_reader_that_has_seen_enough_is_not_scolded(place: Place) -> None:
     command = f"{shlex.quote(sys.executable)} -m rowtrail --help | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
+
+
+def test_an_output_without_unicode_still_gets_an_answer(place: Place) -> None:
+    place.sql("CREATE TABLE people (name TEXT PRIMARY KEY NOT NULL)")
+    place.sql("INSERT INTO people VALUES ('Zoë 🦀')")
+    place.file.write_text(f"{place.file.read_text()}\n[streams.people]\n")
+    assert place.spawn("run", PYTHONIOENCODING="ascii").code == 0
+    plain = place.spawn("record", "people", "Zoë 🦀", PYTHONIOENCODING="ascii")
+    assert plain.code == 0 and "is in the warehouse" in plain.out
+    json = place.spawn("record", "people", "Zoë 🦀", "--json", PYTHONIOENCODING="ascii")
+    assert json.document["record"] == 'people:"Zoë 🦀"'

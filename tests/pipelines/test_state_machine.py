@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -35,6 +35,8 @@ SETTINGS = settings(
     max_examples=100 if LONG else 3,
     stateful_step_count=40 if LONG else 25,
     derandomize=not LONG,
+    # To shrink what failed takes many runs; the steps that led there are printed in any case.
+    phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -61,6 +62,9 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a key with an emoji, told in a terminal without
+            stream.reconfigure(errors="backslashreplace")
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()

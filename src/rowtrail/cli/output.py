@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """One JSON document; times as ISO 8601, values of databases as text."""
-    print(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
+    unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    print(json.dumps(value, default=_plain, ensure_ascii=not unicode, indent=2))
 
 
 def _plain(value: object) -> object:
