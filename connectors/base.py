@@ -99,7 +99,8 @@ class Source(Protocol):
 
         Every committed change is reported at least once across reads that hand back positions, and
         changes of one key never go backwards. Each yielded item has at most `stream.batch_rows`
-        rows and can be made durable by itself; nothing is yielded when nothing changed. No
+        rows and can be made durable by itself; nothing is yielded when nothing changed. The next
+        item is asked for only when the last one is durable and `state.known` shows it. No
         transaction stays open between items. Raises PositionLostError when the position is gone.
         """
         ...

@@ -39,7 +39,10 @@ def _changed(values: pa.Array, cast: pa.Array) -> pa.Array:
     if pa.types.is_integer(cast.type):
         return pc.fill_null(pc.greater_equal(pc.abs(values), float(EXACT_FLOAT)), False)
     if pa.types.is_decimal(cast.type):
-        return pc.fill_null(pc.not_equal(cast.cast(pa.float64()), values.cast(pa.float64())), True)
+        # By way of text: Arrow's own cast from decimal to double is not correctly rounded.
+        back = cast.cast(pa.string()).cast(pa.float64())
+        changed = pc.not_equal(back, values.cast(pa.float64()))
+        return pc.and_(values.is_valid(), pc.fill_null(changed, True))
     return _none(values)
 
 

@@ -34,3 +34,10 @@ def test_misfits_are_marked_and_the_rest_is_exact(values, source, target, fittin
         for value, bad in zip(cast.to_pylist(), misfits.to_pylist(), strict=True)
     ]
     assert together == fitting
+
+
+def test_every_amount_in_cents_fits_from_a_double() -> None:
+    cents = pa.array([number / 100 for number in range(-20_000, 20_000)], pa.float64())
+    cast, misfits = fit(cents, pa.decimal128(10, 2))
+    assert misfits.true_count == 0
+    assert cast.to_pylist() == [D(number).scaleb(-2) for number in range(-20_000, 20_000)]
