@@ -13,6 +13,9 @@ import pyarrow as pa
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.schema import TableSchema
 
+DEFAULT_BATCH_ROWS = 122_880
+"""One row group of DuckDB: smaller inserts cost it half as much again (measured at 50,000)."""
+
 
 class Capture(StrEnum):
     """How the changes of a table are found."""
@@ -43,7 +46,7 @@ class StreamSpec:
     include: tuple[str, ...] = ()  # columns to take; empty: all
     exclude: tuple[str, ...] = ()  # columns to leave out
     types: Mapping[str, str] = field(default_factory=dict)  # column, or declared type -> type name
-    batch_rows: int = 50_000  # at most so many changes in one batch
+    batch_rows: int = DEFAULT_BATCH_ROWS  # at most so many changes in one batch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,8 @@ def known_scheme(kind: str, url: str) -> str:
     `kind` is `source` or `destination`. Nothing is imported and nothing is opened.
     """
     scheme = url.split(":", 1)[0].split("+", 1)[0].lower() if "://" in url else ""
+    if scheme in _BUILT_IN[kind]:
+        return scheme
     names = sorted({*_BUILT_IN[kind], *(entry.name for entry in entry_points(group=_GROUPS[kind]))})
     if scheme in names:
         return scheme

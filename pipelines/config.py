@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rowtrail.connectors.base import Capture, Deletes
+from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.config_mistakes import Mistakes, Place
 from rowtrail.pipelines.config_model import (
@@ -22,7 +22,6 @@ from rowtrail.pipelines.config_model import (
     StreamSection,
 )
 from rowtrail.pipelines.definition import (
-    DEFAULT_BATCH_ROWS,
     Breakers,
     PipelineDefinition,
     StreamDefinition,

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rowtrail.pipelines.definition import DEFAULT_BATCH_ROWS, Breakers
+from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
+from rowtrail.pipelines.definition import Breakers
 
 NAME_PATTERN = r"^[A-Za-z0-9_.-]+$"
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rowtrail.connectors.base import Capture, Deletes, StreamSpec
+from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
-
-DEFAULT_BATCH_ROWS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,7 @@ class StreamResult:
     filtered_by: Mapping[str, int] = field(default_factory=dict)  # transform -> rows dropped
     error: str | None = None  # why the stream stopped
     skipped: str | None = None  # why it was not run (paused, needs a snapshot)
+    needs_snapshot: bool = False  # nothing but a new snapshot lets it go on
 
     def plus(self, batch: BatchResult) -> StreamResult:
         seconds = dict(self.seconds)
@@ -120,7 +121,7 @@ class RunResult:
 
     @property
     def state(self) -> RunState:
-        if any(stream.error for stream in self.streams.values()):
+        if any(one.error or one.needs_snapshot for one in self.streams.values()):
             return RunState.FAILED
         return RunState.COMPLETE if self.complete else RunState.COMPLETE_EXCEPT
 

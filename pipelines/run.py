@@ -137,9 +137,11 @@ def _run_stream(
     opened: OpenPipeline, stream: StreamDefinition, run_id: str, options: RunOptions
 ) -> StreamResult:
     result = StreamResult(name=stream.name)
-    skipped = skip_reason(opened.ledger.streams.get(stream.name))
-    if skipped is not None:
-        return replace(result, skipped=skipped)
+    record = opened.ledger.streams.get(stream.name)
+    skipped = skip_reason(record)
+    if record is not None and skipped is not None:
+        lost = record.state is StreamState.NEEDS_SNAPSHOT
+        return replace(result, skipped=skipped, needs_snapshot=lost)
     opened.reporter.stream_started(stream.name, stream.capture.value)
     try:
         ready = make_ready(opened, stream, run_id, _breakers(opened.definition.breakers, options))

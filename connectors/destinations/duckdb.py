@@ -167,11 +167,13 @@ class DuckdbDestination:
                     f"Table {target.table} of {self._path}, which stream {target.stream} fills, "
                     f"is gone. Start a new run, which makes it again."
                 )
+            self._memory.fit(len(layout.types))
             self._layouts[target.table] = layout
         return self._layouts[target.table]
 
     def _has(self, table: str) -> bool:
-        return bool(
+        """Whether a table of Rowtrail's own is there; claiming the file has made them all."""
+        return self._fence is not None or bool(
             run(
                 self._connection,
                 "SELECT 1 FROM duckdb_tables() WHERE table_name = ? AND schema_name = 'main'",

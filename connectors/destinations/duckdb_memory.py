@@ -10,35 +10,44 @@ import numpy.typing as npt
 
 from rowtrail.connectors.destinations.duckdb_sql import run
 
-DEFAULT_LIMIT = 128_000_000
+DEFAULT_LIMIT = 64_000_000
 """Bytes. DuckDB fills what it may with pages of the file, so that without a limit the memory of a
 run would grow with the table."""
 
+_COLUMN_BYTES = 1_000_000
+"""For each column of the table that is written: appending holds a block or two of 256 KiB for each
+(measured on 2.0.0: 600 columns failed with 256 MB and passed with 384 MB)."""
 _VECTOR_ROWS = 2048  # DuckDB handles rows in vectors of this many
 _PINNED_BYTES = 20_000
-"""For each vector that a row was deleted from, until the next checkpoint; measured on 2.0.0:
-169.9 MB for 9,000 vectors, which no limit makes DuckDB let go of."""
+"""For each vector that a row was deleted from, until the next checkpoint (measured on 2.0.0: 169.9
+MB for 9,000 vectors, which no limit makes DuckDB let go of)."""
 _PINNED_BUDGET = 64_000_000  # beyond, a checkpoint follows the commit
 
 
 class Memory:
-    """Raises the limit for the time of a batch whose deletes are scattered over many vectors.
+    """Raises the limit for wide tables, and for batches whose deletes are scattered.
 
-    At most batch rows x 20 kB, whatever the size of the table. A limit that a person has set is
-    never touched.
+    By at most 1 MB a column and 20 kB a row of the batch, whatever the size of the table. A limit
+    that a person has set is never touched.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, *, automatic: bool) -> None:
         self._connection = connection
         self._automatic = automatic
         self._limit = DEFAULT_LIMIT
+        self._base = DEFAULT_LIMIT  # what the widest table needs
         self._pinned = 0  # bytes, by committed deletes since the last checkpoint that is known of
         self._reserved = 0  # bytes, by the open transaction
+
+    def fit(self, columns: int) -> None:
+        """Makes room for writing a table of so many columns, from now on."""
+        self._base = max(self._base, DEFAULT_LIMIT + columns * _COLUMN_BYTES)
+        self._set_limit(max(self._limit, self._base))
 
     def reserve(self, places: npt.NDArray[np.int64]) -> None:
         """Makes room for deleting the rows with these rowids in the open transaction."""
         self._reserved += len(np.unique(places // _VECTOR_ROWS)) * _PINNED_BYTES
-        self._set_limit(max(self._limit, DEFAULT_LIMIT + self._pinned + self._reserved))
+        self._set_limit(max(self._limit, self._base + self._pinned + self._reserved))
 
     def committed(self) -> None:
         """Lets go, by a checkpoint if much is pinned."""
@@ -58,7 +67,7 @@ class Memory:
     def _lower_limit(self) -> None:
         # Refused while more is in use; and after a fatal error nothing is taken any more.
         with suppress(duckdb.Error):
-            self._set_limit(DEFAULT_LIMIT + self._pinned)
+            self._set_limit(self._base + self._pinned)
 
     def _set_limit(self, limit: int) -> None:
         if self._automatic and limit != self._limit:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import DecisionKind, Stage
-from rowtrail.connectors.base import Capture, Deletes
+from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
-    DEFAULT_BATCH_ROWS,
     Breakers,
     PipelineDefinition,
     StreamDefinition,

@@ -16,6 +16,12 @@ import pyarrow as pa
 import pytest
 
 from rowtrail.connectors.base import Destination, Fence
+from rowtrail.connectors.changes import (
+    Operation,
+    Version,
+    constant_operations,
+    constant_versions,
+)
 from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from rowtrail.connectors.destinations.duckdb_errors import translate
 from rowtrail.connectors.destinations.duckdb_file import DuckdbUrl
@@ -221,6 +227,12 @@ def test_the_log_stays_private_after_a_checkpoint(warehouse: DuckdbWarehouse) ->
 def test_what_was_committed_outlives_a_crash(warehouse: DuckdbWarehouse) -> None:
     code = """
 import os, sys
+from rowtrail.connectors.changes import (
+    Operation,
+    Version,
+    constant_operations,
+    constant_versions,
+)
 from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from tests.connectors.builders import FENCE, load_of, orders, upsert
 destination = DuckdbDestination(sys.argv[1], FENCE)
@@ -257,6 +269,12 @@ def test_a_full_disk_stops_the_run(warehouse: DuckdbWarehouse) -> None:
     warehouse.load(target, upsert(1, id=1, note="a"))
     code = """
 import resource, signal, sys
+from rowtrail.connectors.changes import (
+    Operation,
+    Version,
+    constant_operations,
+    constant_versions,
+)
 from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from rowtrail.connectors.errors import StopError
 from tests.connectors.builders import FENCE, load_of, orders, receipt_of, upsert
@@ -443,6 +461,31 @@ def test_room_is_made_for_scattered_deletes(warehouse: DuckdbWarehouse) -> None:
         memory.reserve(np.arange(100_000_000 // one, dtype=np.int64) * 2_048)
         memory.committed()  # so much is pinned that a checkpoint follows
         assert limit() == DEFAULT_LIMIT
+        memory.fit(100)
+        wide = limit()
+        assert wide > DEFAULT_LIMIT
+        memory.fit(10)
+        memory.rolled_back()
+        assert limit() == wide
+
+
+def test_a_table_of_many_columns(warehouse: DuckdbWarehouse) -> None:
+    """Each takes some memory of its own while rows are appended, beyond what small tables need."""
+    names = [f"column_{i}" for i in range(300)]
+    target = target_of({"id": pa.int64()} | dict.fromkeys(names, pa.float64()))
+    rows = 20_000
+    load = load_of(target)
+    columns = [pa.array(range(rows), pa.int64()), *[pa.array(np.arange(rows) * 0.1)] * len(names)]
+    batch = replace(
+        load,
+        rows=pa.RecordBatch.from_arrays(columns, schema=load.rows.schema),
+        operations=constant_operations(Operation.INSERT, rows),
+        filtered=pa.repeat(pa.scalar(False), rows),
+        versions=constant_versions(Version(1, 1, 0, 0), rows),
+    )
+    warehouse.alter(target)
+    assert not any(warehouse.write(batch))
+    assert warehouse.table("orders").num_rows == rows
 
 
 def test_a_limit_set_by_a_person_is_kept(warehouse: DuckdbWarehouse) -> None:
@@ -450,6 +493,7 @@ def test_a_limit_set_by_a_person_is_kept(warehouse: DuckdbWarehouse) -> None:
         ask = "SELECT current_setting('memory_limit')"
         before = connection.execute(ask).fetchall()
         memory = Memory(connection, automatic=False)
+        memory.fit(1_000)
         memory.reserve(np.arange(10_000, dtype=np.int64) * 2_048)
         memory.committed()
         assert connection.execute(ask).fetchall() == before

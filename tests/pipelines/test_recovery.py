@@ -136,9 +136,10 @@ def test_an_older_target_stops_the_stream_until_it_is_read_anew(
 
     stopped = started.run()
     assert not stopped.complete
-    assert stopped.state is RunState.COMPLETE_EXCEPT
+    assert stopped.state is RunState.FAILED
     stream = stopped.streams["orders"]
     assert stream.skipped is not None
+    assert stream.needs_snapshot
     assert stream.skipped.startswith("needs snapshot: the ledger has loaded")
     assert "rowtrail run --resnapshot orders" in stream.skipped
     assert stream.batches == 0

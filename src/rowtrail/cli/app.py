@@ -62,9 +62,9 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a key with an emoji, told in a terminal without
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, TextIOWrapper):  # a key with an emoji, told in a terminal without
+            output.reconfigure(errors="backslashreplace")
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()

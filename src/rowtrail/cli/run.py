@@ -123,7 +123,7 @@ def _tell_stream(stream: StreamResult) -> None:
 
 def _last_word(result: RunResult) -> str:
     streams = result.streams.values()
-    stopped = sum(stream.error is not None for stream in streams)
+    stopped = sum(stream.error is not None or stream.needs_snapshot for stream in streams)
     if stopped:
         others = " The others are as the table says." if len(streams) > stopped else ""
         return f"Failed: {count(stopped, 'stream')} stopped, as told above.{others}"
