@@ -91,7 +91,7 @@ class Lives(RuleBasedStateMachine):
     @rule(events=EVENTS)
     def day(self, events: list[Any]) -> None:
         self._happen(events)
-        self._take_up_pending()
+        self._take_up(self._pending())
         result = run_pipeline(self._pipeline().definition)
         self.model.captured()
         self._check(result)
@@ -99,15 +99,15 @@ class Lives(RuleBasedStateMachine):
     @rule(events=EVENTS, crash=A_CRASH)
     def day_with_a_crash(self, events: list[Any], crash: CrashAt) -> None:
         self._happen(events)
+        pending = self._pending()
         try:
             result = run_pipeline(self._pipeline().definition, faults=crash)
         except Crash:
-            self._take_up_pending(certain=False)
+            self._take_up(pending, certain=False)
             self.model.maybe_captured()
-            self._take_up_pending(certain=False)
             self.crashed = True
         else:
-            self._take_up_pending()
+            self._take_up(pending)
             self.model.captured()
             self._check(result)
 
@@ -194,12 +194,12 @@ class Lives(RuleBasedStateMachine):
         for kind, key, other, row in events:
             if kind == "put":
                 self._put(key, row)
+            elif key in self.model.source and kind == "move":
+                self._move(key, other)
             elif key in self.model.source:
                 self._delete(key)
                 if kind == "renew":
                     self._put(key, row)
-                elif kind == "move" and other not in self.model.source:
-                    self._put(other, row)
 
     def _put(self, key: int, row: Any) -> None:
         self.world.put([(key, *row)])
@@ -208,6 +208,18 @@ class Lives(RuleBasedStateMachine):
     def _delete(self, key: int) -> None:
         self.world.delete(key)
         self.model.delete(key)
+
+    def _move(self, key: int, other: int) -> None:
+        """The row gets another key, if that one is free."""
+        if other in self.model.source:
+            return
+        self.world.clock += 1
+        self.world.sql(
+            "UPDATE orders SET id = ?, seen = ? WHERE id = ?", (other, self.world.clock, key)
+        )
+        row = self.model.source[key]
+        self.model.delete(key)
+        self.model.put(other, row)
 
     def _submit(self, request: Request, faults: Faults) -> bool:
         """Whether it was carried out; after a crash it may have been."""
@@ -219,9 +231,9 @@ class Lives(RuleBasedStateMachine):
         self.crashed = False
         return True
 
-    def _take_up_pending(self, *, certain: bool = True) -> None:
+    def _take_up(self, pending: list[Decision], *, certain: bool = True) -> None:
         """Requests that crashes left behind are carried out by the next run, before it reads."""
-        for decision in self._pending():
+        for decision in pending:
             keys = [one.key[0] for one in decision.record_ids]
             if decision.kind is DecisionKind.RETRY:
                 fetched = decision.from_stage is not None
