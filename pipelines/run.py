@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -231,8 +231,3 @@ def _with_held_back(opened: OpenPipeline, result: StreamResult) -> StreamResult:
             for failure in failures
         ),
     )
-
-
-def named_streams(definition: PipelineDefinition, names: Sequence[str]) -> list[StreamDefinition]:
-    """The streams of these names, or all."""
-    return [definition.stream(name) for name in names] if names else list(definition.streams)
