@@ -1,6 +1,7 @@
 """Random lives of records, with crashes, against a plain dictionary.
 
-`ROWTRAIL_LONG_TESTS=1` makes it longer and random; without it, each run of the tests is the same.
+`ROWTRAIL_LONG_TESTS=50` tries so many long lives, others each time; without it, every run of the
+tests is the same.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from tests.pipelines.model import BAD, DROP, FAILED, IGNORED, UNDONE, WRONG_TYPE
 from tests.pipelines.witness import ledger_of, record
 from tests.pipelines.world import World
 
-LONG = bool(os.environ.get("ROWTRAIL_LONG_TESTS"))
+LONG = int(os.environ.get("ROWTRAIL_LONG_TESTS", "0"))
 SETTINGS = settings(
-    max_examples=50 if LONG else 4,
+    max_examples=LONG or 4,
     stateful_step_count=40 if LONG else 12,
     derandomize=not LONG,
     # To shrink what failed takes many runs; the steps that led there are printed in any case.
@@ -46,7 +47,7 @@ SETTINGS = settings(
 # Each step of a run is made durable; in memory that costs nothing.
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
-KEYS = range(1, 9)
+KEYS = range(1, 7)
 A_KEY = st.sampled_from(KEYS)
 A_ROW = st.tuples(
     st.integers(0, 400).map(lambda n: n / 4), st.sampled_from(["a", BAD, BAD, DROP])
@@ -58,6 +59,8 @@ EVENTS = st.lists(
 )
 A_CRASH = st.builds(CrashAt, st.sampled_from(list(Point)), st.integers(1, 3))
 MAYBE_A_CRASH = st.none() | st.none() | A_CRASH
+FAILED_OR_A_KEY = st.none() | st.none() | A_KEY  # None: all that have failed
+BROKEN = st.sampled_from([None, True, False, False])  # None: the code stays as it is
 FATES = {
     (Stage.EXTRACT, FailureState.FAILED): Fate.EXTRACT,
     (Stage.TRANSFORM, FailureState.FAILED): Fate.TRANSFORM,
@@ -84,12 +87,13 @@ class Lives(RuleBasedStateMachine):
     def begin(self, rows: list[Any]) -> None:
         for key, row in zip(KEYS, rows, strict=False):
             self._put(key, row)
-        self.day([])
+        self.day([], broken=True)
 
     # What happens at the source, and a run at the end of the day.
 
-    @rule(events=EVENTS)
-    def day(self, events: list[Any]) -> None:
+    @rule(events=EVENTS, broken=BROKEN)
+    def day(self, events: list[Any], broken: bool | None) -> None:
+        self._change_the_code(broken)
         self._happen(events)
         self._take_up(self._pending())
         result = run_pipeline(self._pipeline().definition)
@@ -113,12 +117,11 @@ class Lives(RuleBasedStateMachine):
 
     # What people do.
 
-    @rule(broken=st.booleans())
-    def change_the_code(self, broken: bool) -> None:
-        self.model.code = Code(self.model.code.number + 1, broken)
-
-    @rule(key=st.none() | A_KEY, fetched=st.booleans(), crash=MAYBE_A_CRASH)
-    def retry(self, key: int | None, fetched: bool, crash: CrashAt | None) -> None:
+    @rule(key=FAILED_OR_A_KEY, fetched=st.booleans(), crash=MAYBE_A_CRASH, broken=BROKEN)
+    def retry(
+        self, key: int | None, fetched: bool, crash: CrashAt | None, broken: bool | None
+    ) -> None:
+        self._change_the_code(broken)
         request = Request(
             kind=DecisionKind.RETRY,
             stream="orders",
@@ -128,11 +131,16 @@ class Lives(RuleBasedStateMachine):
         certain = self._submit(request, crash or no_faults)
         self.model.retried(key, fetched=fetched, certain=certain)
 
-    @rule(key=A_KEY, crash=MAYBE_A_CRASH)
-    def replay(self, key: int, crash: CrashAt | None) -> None:
+    @rule(key=A_KEY, crash=MAYBE_A_CRASH, broken=BROKEN)
+    def replay(self, key: int, crash: CrashAt | None, broken: bool | None) -> None:
+        self._change_the_code(broken)
         request = Request(kind=DecisionKind.REPLAY, stream="orders", record_ids=(record(key),))
         certain = self._submit(request, crash or no_faults)
         self.model.replayed(key, certain=certain)
+
+    def _change_the_code(self, broken: bool | None) -> None:
+        if broken is not None:
+            self.model.code = Code(self.model.code.number + 1, broken)
 
     @precondition(lambda self: not self.crashed)
     @rule(data=st.data(), undo=st.booleans())
