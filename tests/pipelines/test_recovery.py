@@ -246,7 +246,8 @@ def test_capture_changed_and_back_with_crashes_between(world: World, point: Poin
         pipeline = world.pipeline(capture=capture, batch_rows=4)
         with pytest.raises(Crash):
             run_pipeline(pipeline.definition, faults=CrashAt(point))
-        world.put([(9, world.clock, capture)])
+        # Of what the broken read may have behind it and before it.
+        world.put([(1, world.clock, capture), (9, world.clock, capture)])
         with pytest.raises(Crash):
             run_pipeline(pipeline.definition, faults=CrashAt(point, occurrence=2))
         assert pipeline.run().complete
