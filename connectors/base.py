@@ -103,8 +103,10 @@ class Source(Protocol):
         Every committed change is reported at least once across reads that hand back positions, and
         changes of one key never go backwards. Each yielded item has at most `stream.batch_rows`
         rows and can be made durable by itself; nothing is yielded when nothing changed. The next
-        item is asked for only when the last one is durable and `state.known` shows it. No
-        transaction stays open between items. Raises PositionLostError when the position is gone.
+        item is asked for while the last one is being made durable, from a thread of its own; ask
+        `state.known`, which waits for that and then shows it, as late as possible. Between items
+        no transaction stays open, and `acknowledge` may be called. Raises PositionLostError when
+        the position is gone.
         """
         ...
 

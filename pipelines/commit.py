@@ -31,6 +31,7 @@ from rowtrail.pipelines.stages import FailedRow, Staged
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.pipelines.breakers import BreakerCount
+    from rowtrail.pipelines.known import HeldRecords
 
 
 class Point(StrEnum):
@@ -63,6 +64,7 @@ class Lane:
     run_id: str
     epoch: int
     read_number: int
+    held: HeldRecords
     breakers: BreakerCount
     acknowledge: Callable[[str], None]  # told the position once it is durable
     faults: Faults
@@ -120,7 +122,7 @@ def commit_batch(
     lane.faults(Point.STAGED)
     superseded: pa.Array | None = None
     while superseded is None:
-        ended = matches(plan, lane.ledger.failures.held_back(lane.stream.name))
+        ended = matches(plan, lane.held.all())
         ends = ends_of(ended, _END[kind], decision_id)
         with _abandoning(lane, batch), clock.measure("ledger"):
             digest = lane.ledger.batches.prepare(plan.manifest(batch.batch_id, ends))  # 3
@@ -143,6 +145,8 @@ def commit_batch(
     with clock.measure("ledger"):
         rows = pc.indices_nonzero(superseded).cast(pa.uint32())
         lane.ledger.batches.close(batch.batch_id, rows)  # 5
+    if plan.failures or ended:
+        lane.held.changed()
     lane.faults(Point.CLOSED)
     if plan.position_after is not None:
         retry_transient(partial(lane.acknowledge, plan.position_after))  # 6

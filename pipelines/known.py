@@ -17,6 +17,27 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 
 
+class HeldRecords:
+    """The records of a stream that are held back, asked of the ledger when they have changed.
+
+    Only the holder of the lease changes them, so that it knows when.
+    """
+
+    def __init__(self, ledger: Ledger, stream: str) -> None:
+        self._ledger = ledger
+        self._stream = stream
+        self._records: tuple[HeldBack, ...] | None = None
+
+    def all(self) -> tuple[HeldBack, ...]:
+        if self._records is None:
+            self._records = tuple(self._ledger.failures.held_back(self._stream))
+        return self._records
+
+    def changed(self) -> None:
+        """They are not what they were: to be called whenever a batch has failures or ends some."""
+        self._records = None
+
+
 class StreamKnown:
     """`Known` over a destination and a ledger.
 
@@ -24,18 +45,17 @@ class StreamKnown:
     again as if it were new, and its delete at the source is still a change.
     """
 
-    def __init__(self, destination: Destination, ledger: Ledger, target: Target) -> None:
+    def __init__(
+        self, destination: Destination, ledger: Ledger, target: Target, held: HeldRecords
+    ) -> None:
         self._destination = destination
         self._ledger = ledger
         self._target = target
+        self._held = held
 
     def keys(self, after: Key | None, upto: Key | None) -> pa.Table:
         at_target = self._destination.keys(self._target, after, upto)
-        held = [
-            one
-            for one in self._ledger.failures.held_back(self._target.stream)
-            if _within(one.record_id.key, after, upto)
-        ]
+        held = [one for one in self._held.all() if _within(one.record_id.key, after, upto)]
         return _union(at_target, held, self._target) if held else at_target
 
     def pages(self) -> Iterator[pa.RecordBatch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
@@ -13,7 +13,7 @@ from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
 from rowtrail.pipelines.definition import Breakers, StreamDefinition
-from rowtrail.pipelines.known import StreamKnown
+from rowtrail.pipelines.known import HeldRecords, StreamKnown
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.stages import stage, target_schema
 
@@ -45,6 +45,7 @@ def make_ready(
         opened.reporter.note(f"{stream.name}: {statement}")
     there = opened.destination.describe(stream.target)
     read_number = opened.ledger.streams.next_read(stream.name)
+    held = HeldRecords(opened.ledger, stream.name)
     lane = Lane(
         stream=stream,
         ledger=opened.ledger,
@@ -53,6 +54,7 @@ def make_ready(
         run_id=run_id,
         epoch=record.epoch,
         read_number=read_number,
+        held=held,
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(_acknowledge, opened, stream),
         faults=opened.faults,
@@ -63,7 +65,7 @@ def make_ready(
         epoch=record.epoch,
         position=record.position,
         read_number=read_number,
-        known=StreamKnown(opened.destination, opened.ledger, target),
+        known=StreamKnown(opened.destination, opened.ledger, target, held),
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
 
@@ -99,11 +101,6 @@ def code_fingerprint(stream: StreamDefinition) -> str | None:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def at_position(ready: ReadyStream, record: StreamRecord) -> ReadState:
-    """The same state at the position that the ledger has now, to go on after a cut connection."""
-    return replace(ready.state, position=record.position)
-
-
 def skip_reason(record: StreamRecord | None) -> str | None:
     """Why a stream is not to be run now; None when it may."""
     if record is None:
@@ -137,4 +134,5 @@ def _can_be_read(opened: OpenPipeline, spec: StreamSpec) -> bool:
 
 
 def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:
-    opened.source.acknowledge({stream.name: (stream.source_spec(), position)})
+    with opened.source_in_use:
+        opened.source.acknowledge({stream.name: (stream.source_spec(), position)})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.connectors.base import Destination, Fence, Source
@@ -32,6 +33,7 @@ class OpenPipeline:
     lease: HeldLease
     reporter: Reporter
     faults: Faults
+    source_in_use: Lock = field(default_factory=Lock)  # batches are read ahead in another thread
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from rowtrail.checkpoints.states import (
     RunState,
     StreamState,
 )
+from rowtrail.connectors.base import ReadState
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import (
     OwnershipError,
@@ -26,7 +27,6 @@ from rowtrail.pipelines.commit import Faults, commit_batch, no_faults
 from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.lane import (
     ReadyStream,
-    at_position,
     install_capture,
     make_ready,
     skip_reason,
@@ -38,6 +38,7 @@ from rowtrail.pipelines.opening import (
     recover_streams,
 )
 from rowtrail.pipelines.progress import Reporter, Silent
+from rowtrail.pipelines.read_ahead import ReadAhead
 from rowtrail.pipelines.recovery import settle
 from rowtrail.pipelines.replay import carry_out, must_wait
 from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
@@ -86,8 +87,9 @@ def run_pipeline(
             results = {
                 stream.name: _run_stream(opened, stream, run_id, options) for stream in chosen
             }
-            decisions += carry_out_pending(opened, run_id)
-            results = {name: _with_held_back(opened, one) for name, one in results.items()}
+            late = carry_out_pending(opened, run_id)
+            if late:
+                results = {name: _with_held_back(opened, one) for name, one in results.items()}
         except Exception as error:
             _finish(opened, run_id, RunState.FAILED, str(error))
             raise
@@ -96,7 +98,7 @@ def run_pipeline(
             streams=results,
             seconds=perf_counter() - started,
             recovered=tuple(recovered),
-            decisions=tuple(decisions),
+            decisions=(*decisions, *late),
         )
         opened.ledger.runs.finish(run_id, result.state)
         return result
@@ -146,13 +148,15 @@ def _run_stream(
     try:
         ready = make_ready(opened, stream, run_id, _breakers(opened.definition.breakers, options))
         position = ready.state.position
-        for changes in _batches(opened, ready):
-            opened.lease.check()
-            batch = commit_batch(ready.lane, changes, position_before=position)
-            position = changes.position
-            result = result.plus(batch)
-            opened.reporter.batch_done(stream.name, batch)
-        opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
+        with closing(_batches(opened, ready)) as batches:
+            for changes in batches:
+                opened.lease.check()
+                batch = commit_batch(ready.lane, changes, position_before=position)
+                position = changes.position
+                result = result.plus(batch)
+                opened.reporter.batch_done(stream.name, batch)
+        if record is not None and record.state is not StreamState.ACTIVE:
+            opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
     except OwnershipError:
         raise
     except RowtrailError as error:
@@ -189,25 +193,40 @@ def _breakers(limits: Breakers, options: RunOptions) -> Breakers:
     return replace(limits, deleted_share=options.allow_deletes)
 
 
-def _batches(opened: OpenPipeline, ready: ReadyStream) -> Iterator[Changes]:
+def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, None, None]:
     """All that the source has to report; a cut connection goes on from the last closed batch."""
-    spec = ready.lane.stream.source_spec()
-    reading: Iterator[Changes] | None = None
+    state = ready.state
+    with ExitStack() as stack:
+        reading: ReadAhead | None = None
 
-    def following() -> Changes | None:
-        nonlocal reading
-        if reading is None:
-            record = opened.ledger.streams.get(ready.lane.stream.name)
-            state = ready.state if record is None else at_position(ready, record)
-            reading = opened.source.read(spec, state)
-        try:
-            return next(reading, None)
-        except TransientError:
-            reading = None
-            raise
+        def following() -> Changes | None:
+            nonlocal reading, state
+            if reading is None:
+                reading = stack.enter_context(_read_ahead(opened, ready.lane.stream, state))
+            try:
+                return next(reading, None)
+            except TransientError:
+                stack.pop_all().close()
+                reading, state = None, _at_ledger(opened, ready)
+                raise
 
-    while (changes := retry_transient(following)) is not None:
-        yield changes
+        while (changes := retry_transient(following)) is not None:
+            yield changes
+
+
+def _read_ahead(opened: OpenPipeline, stream: StreamDefinition, state: ReadState) -> ReadAhead:
+    spec = stream.source_spec()
+    return ReadAhead(
+        lambda known: opened.source.read(spec, replace(state, known=known)),
+        state.known,
+        opened.source_in_use,
+    )
+
+
+def _at_ledger(opened: OpenPipeline, ready: ReadyStream) -> ReadState:
+    """The state to read from after all that is durable now."""
+    record = opened.ledger.streams.get(ready.lane.stream.name)
+    return ready.state if record is None else replace(ready.state, position=record.position)
 
 
 def _with_held_back(opened: OpenPipeline, result: StreamResult) -> StreamResult:

@@ -88,10 +88,10 @@ def _page_changes(
     hashes: KnownHashes,
 ) -> Generator[Changes, None, SnapshotPosition]:
     """What a page changes; returns the position after it."""
+    seen = page_hashes(engine, page)
     keys = whole_keys(table.schema, page.rows)
     span = key_range(keys, at.known, more=page.full)
     gone = keys_gone(engine, table.schema, state.known, span, keys)
-    seen = page_hashes(engine, page)
     changed = ~np.isin(seen, hashes.within(span))
     if len(gone) + int(changed.sum()) > table.stream.batch_rows:
         at = replace(at, ordinal=at.ordinal + 1)
