@@ -1,4 +1,8 @@
-"""Batches: opened, prepared with a manifest, closed once the destination has committed."""
+"""Batches: opened, prepared with a manifest, closed once the destination has committed.
+
+Only `prepare` has to survive a loss of power: a batch whose opening is lost was never at the
+target, and one whose close is lost is closed again from its manifest and the target's receipt.
+"""
 
 from __future__ import annotations
 
@@ -40,27 +44,25 @@ class Batches:
         Raises UnknownError for a stream that has no epoch yet, and TransitionError while an
         earlier batch of the stream is neither closed nor abandoned.
         """
-        batch_id = str(uuid4())
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = streams.require(connection, stream)
             _refuse_second(connection, row)
-            values = {
-                "batch_id": batch_id,
-                "run_id": run_id,
-                "stream_id": row.id,
-                "kind": kind,
-                "state": BatchState.OPEN,
-                "sequence": row.sequence + 1,
-                "epoch": epoch,
-                "opened_at": self._store.now(),
-                "read_complete": False,
-                "records": 0,
-                "failed": 0,
-                "ended": 0,
-                "has_page": False,
-            }
-            connection.execute(batches.insert(), values)
-            return _record(_require(connection, batch_id))
+            opened = BatchRecord(
+                batch_id=str(uuid4()),
+                run_id=run_id,
+                stream=stream,
+                kind=kind,
+                state=BatchState.OPEN,
+                sequence=row.sequence + 1,
+                epoch=epoch,
+                opened_at=self._store.now(),
+                closed_at=None,
+                position_after=None,
+                manifest_digest=None,
+                records=0,
+            )
+            connection.execute(batches.insert(), _columns(opened, row.id))
+        return opened
 
     def prepare(self, manifest: Manifest) -> str:
         """Writes the manifest, durably, in one transaction, and returns its digest.
@@ -104,7 +106,7 @@ class Batches:
         from rowtrail.checkpoints import manifest as manifests
 
         now = self._store.now()
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = _require(connection, batch_id)
             if row.state == BatchState.CLOSED:
                 return
@@ -124,7 +126,7 @@ class Batches:
         """Nothing of the batch is at the target: its manifest is dropped."""
         from rowtrail.checkpoints import manifest as manifests
 
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = _require(connection, batch_id)
             if row.state == BatchState.ABANDONED:
                 return
@@ -176,6 +178,13 @@ def _batches() -> Select[Any]:
 _ONE = _batches().where(batches.c.batch_id == bindparam("wanted"))
 
 
+_UNFINISHED_OF = select(batches.c.batch_id).where(
+    batches.c.stream_id == bindparam("stream_id"), batches.c.state.in_(_UNFINISHED)
+)
+_CHANGE = batches.update().where(batches.c.id == bindparam("batch"))
+# Statements are built once: for each batch that would take longer than to run them.
+
+
 def _require(connection: Connection, batch_id: str) -> Row[Any]:
     row = connection.execute(_ONE, {"wanted": batch_id}).one_or_none()
     if row is None:
@@ -195,11 +204,7 @@ def _check(row: Row[Any], state: BatchState) -> None:
 
 
 def _refuse_second(connection: Connection, stream: Row[Any]) -> None:
-    earlier = connection.scalar(
-        select(batches.c.batch_id).where(
-            batches.c.stream_id == stream.id, batches.c.state.in_(_UNFINISHED)
-        )
-    )
+    earlier = connection.scalar(_UNFINISHED_OF, {"stream_id": stream.id})
     if earlier is not None:
         raise TransitionError(
             f"Stream {stream.name} cannot have another batch: batch {earlier} is neither closed "
@@ -208,7 +213,7 @@ def _refuse_second(connection: Connection, stream: Row[Any]) -> None:
 
 
 def _update(connection: Connection, batch: int, **values: Any) -> None:
-    connection.execute(batches.update().where(batches.c.id == batch).values(**values))
+    connection.execute(_CHANGE, {"batch": batch, **values})
 
 
 def _mark_superseded(connection: Connection, row: Row[Any], superseded: pa.Array) -> None:
@@ -247,15 +252,32 @@ def _advance_stream(connection: Connection, row: Row[Any], now: datetime) -> Non
             values["position"] = row.position_after
         if row.watermark is not None:
             values["watermark"] = row.watermark
-        if row.has_page or row.read_complete:
-            pages.keep(connection, row.stream_id, row.id, read_complete=row.read_complete)
+        if row.has_page:
+            pages.keep(connection, row.id)
+        if row.read_complete:
+            pages.complete_read(connection, row.stream_id)
     elif row.has_page:
         pages.forget(connection, row.id)
-    connection.execute(
-        tables.streams.update()
-        .where(tables.streams.c.id == row.stream_id)
-        .values(updated_at=now, **values)
-    )
+    streams.change(connection, row.stream_id, updated_at=now, **values)
+
+
+def _columns(opened: BatchRecord, stream_id: int) -> dict[str, Any]:
+    """The row of a batch that has just been opened."""
+    return {
+        "batch_id": opened.batch_id,
+        "run_id": opened.run_id,
+        "stream_id": stream_id,
+        "kind": opened.kind,
+        "state": opened.state,
+        "sequence": opened.sequence,
+        "epoch": opened.epoch,
+        "opened_at": opened.opened_at,
+        "read_complete": False,
+        "records": 0,
+        "failed": 0,
+        "ended": 0,
+        "has_page": False,
+    }
 
 
 def _record(row: Row[Any]) -> BatchRecord:

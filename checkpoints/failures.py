@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from rowtrail.checkpoints import streams, tables
 from rowtrail.checkpoints.errors import UnknownError
@@ -73,17 +73,6 @@ class Failures:
 
     def held_back(self, stream: str) -> HeldBackList:
         """All records of a stream that are held back."""
-        query = (
-            select(
-                failures.c.id,
-                failures.c.key_text,
-                *_VERSION,
-                failures.c.state,
-            )
-            .join(tables.streams)
-            .where(tables.streams.c.name == stream, failures.c.ended_at.is_(None))
-            .order_by(failures.c.id)
-        )
         with self._store.read() as connection:
             return [
                 HeldBack(
@@ -92,7 +81,7 @@ class Failures:
                     version=(row.epoch, row.position, row.ordinal, row.revision),
                     state=FailureState(row.state),
                 )
-                for row in connection.execute(query)
+                for row in connection.execute(_HELD_BACK, {"stream": stream})
             ]
 
     def counts(self, stream: str) -> dict[FailureState, int]:
@@ -156,6 +145,12 @@ class Failures:
 
 
 _VERSION = (failures.c.epoch, failures.c.position, failures.c.ordinal, failures.c.revision)
+_HELD_BACK = (
+    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state)
+    .join(tables.streams)
+    .where(tables.streams.c.name == bindparam("stream"), failures.c.ended_at.is_(None))
+    .order_by(failures.c.id)
+)
 
 
 def _failures() -> Select[Any]:

@@ -35,7 +35,7 @@ class Leases:
         of this machine that has ended, is free.
         """
         now = self._store.now()
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = _row(connection)
             if row is not None:
                 self._refuse_if_held(row)
@@ -59,7 +59,7 @@ class Leases:
 
         A lease that has expired and that nobody took meanwhile is still its holder's.
         """
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             kept = connection.execute(
                 lease.update()
                 .where(lease.c.generation == generation, lease.c.released.is_(False))
@@ -79,7 +79,7 @@ class Leases:
 
     def release(self, generation: int) -> None:
         """Gives the lease back; does nothing when another process has it."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             connection.execute(
                 lease.update().where(lease.c.generation == generation).values(released=True)
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, Row, delete, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, delete, select, tuple_
 
 from rowtrail.checkpoints import keyset, tables
 from rowtrail.checkpoints.key_layout import KeyColumns, KeyLayout
@@ -18,6 +18,7 @@ from rowtrail.checkpoints.record_id import RecordId, from_arrow
 
 _outcomes, _segments = tables.outcomes, tables.outcome_segments
 _SEGMENTS_AT_ONCE = 256
+_LAYOUT = select(tables.key_layouts.c.id).where(tables.key_layouts.c.layout == bindparam("wanted"))
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,15 @@ class Hit:
 
 def write(connection: Connection, batch: int, stream_id: int, blob: keyset.Keyset) -> None:
     connection.execute(
-        _outcomes.insert().values(
-            batch=batch,
-            stream_id=stream_id,
-            layout_id=_layout_id(connection, blob.layout.to_bytes()),
-            first_place=blob.first_place,
-            last_place=blob.last_place,
-            header=blob.header,
-        )
+        _outcomes.insert(),
+        {
+            "batch": batch,
+            "stream_id": stream_id,
+            "layout_id": _layout_id(connection, blob.layout.to_bytes()),
+            "first_place": blob.first_place,
+            "last_place": blob.last_place,
+            "header": blob.header,
+        },
     )
     rows = [
         {"batch": batch, "number": number, "body": body}
@@ -85,7 +87,7 @@ def search(connection: Connection, stream_id: int, record: RecordId) -> Iterator
 
 def _layout_id(connection: Connection, layout: bytes) -> int:
     layouts = tables.key_layouts
-    known = connection.scalar(select(layouts.c.id).where(layouts.c.layout == layout))
+    known = connection.scalar(_LAYOUT, {"wanted": layout})
     if known is None:
         result = connection.execute(layouts.insert().values(layout=layout))
         (known,) = result.inserted_primary_key or (None,)

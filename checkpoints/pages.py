@@ -40,16 +40,18 @@ def prepare(connection: Connection, stream_id: int, batch: int, body: bytes) -> 
     )
 
 
-def keep(connection: Connection, stream_id: int, batch: int, *, read_complete: bool) -> None:
-    """The batch is closed: its page, if it has one, counts; and with it perhaps the read ends."""
-    mark = update(_pages).values(state=READING)
-    connection.execute(mark.where(_pages.c.batch == batch))
-    if read_complete:
-        of_stream = _pages.c.stream_id == stream_id
-        connection.execute(delete(_pages).where(of_stream, _pages.c.state == COMPLETE))
-        connection.execute(
-            update(_pages).values(state=COMPLETE).where(of_stream, _pages.c.state == READING)
-        )
+def keep(connection: Connection, batch: int) -> None:
+    """The batch is closed: its page counts."""
+    connection.execute(update(_pages).values(state=READING).where(_pages.c.batch == batch))
+
+
+def complete_read(connection: Connection, stream_id: int) -> None:
+    """The pages that were kept take the place of those of the read before."""
+    of_stream = _pages.c.stream_id == stream_id
+    connection.execute(delete(_pages).where(of_stream, _pages.c.state == COMPLETE))
+    connection.execute(
+        update(_pages).values(state=COMPLETE).where(of_stream, _pages.c.state == READING)
+    )
 
 
 def forget(connection: Connection, batch: int) -> None:

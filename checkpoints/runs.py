@@ -20,7 +20,7 @@ class Runs:
     def start(self) -> str:
         """Begins a run and returns its id."""
         run_id = str(uuid4())
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             connection.execute(
                 runs.insert().values(
                     id=run_id, state=RunState.RUNNING, started_at=self._store.now()
@@ -30,7 +30,7 @@ class Runs:
 
     def finish(self, run_id: str, state: RunState, message: str | None = None) -> None:
         """Ends a run. Raises UnknownError, or TransitionError when it has ended already."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             current = _get(connection, run_id).state
             if state not in RUN_TRANSITIONS.get(current, ()):
                 raise TransitionError(
@@ -56,7 +56,7 @@ class Runs:
 
     def abandon_running(self) -> list[str]:
         """Ends the runs whose processes died. Only the holder of the lease may call it."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             left = runs.c.state == RunState.RUNNING
             query = select(runs.c.id).where(left).order_by(runs.c.number)
             found = list(connection.scalars(query))

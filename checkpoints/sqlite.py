@@ -45,20 +45,43 @@ def _make_file(path: Path) -> None:
 def _configure(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where `_begin` says, nowhere else
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
+
+
+# Set before a transaction begins, since SQLite ignores it within one.
+# https://sqlite.org/pragma.html#pragma_synchronous
+_SYNCHRONOUS = {"durable": "FULL", "soon": "NORMAL"}
 
 
 def _begin(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("rowtrail_writes", False)
-    # A deferred transaction that turns to writing may fail at once on a lock: never start so.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    writes = connection.get_execution_options().get("rowtrail_writes")
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    try:
+        if writes is None:
+            driver.execute("BEGIN")
+            return
+        driver.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[writes]}")
+        # A deferred transaction that turns to writing may fail at once on a lock: never start so.
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.Error as error:
+        raise ledger_error(str(connection.engine.url.database), error) from error
 
 
 def use_write_ahead_log(engine: Engine, location: str) -> None:
     """Readers and the writer do not wait for each other from now on; the file remembers it."""
+    from tenacity import Retrying, retry_if_exception, stop_after_delay
+    from tenacity.wait import wait_random
+
+    # Two processes that do it at the same moment are refused at once, whatever the timeout says.
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: "is locked" in str(error)),
+        stop=stop_after_delay(BUSY_SECONDS),
+        wait=wait_random(max=0.05),
+        reraise=True,
+    )
     raw = engine.raw_connection()  # the pragma is refused within a transaction
     try:
-        raw.cursor().execute("PRAGMA journal_mode = WAL").fetchone()
+        retrying(lambda: raw.cursor().execute("PRAGMA journal_mode = WAL").fetchone())
     except sqlite3.Error as error:
         raise ledger_error(location, error) from error
     finally:

@@ -31,7 +31,8 @@ class Store:
         self.engine = engine
         self.location = location
         self.now = clock
-        self._writer = engine.execution_options(rowtrail_writes=True)
+        self._durable = engine.execution_options(rowtrail_writes="durable")
+        self._soon = engine.execution_options(rowtrail_writes="soon")
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -40,9 +41,15 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One transaction that holds the write lock from its start. Raises LedgerError."""
-        with self._translated(), self._writer.begin() as connection:
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """One transaction that holds the write lock from its start. Raises LedgerError.
+
+        One that need not be `durable` survives a crash of the process, but not a loss of power
+        before the next durable one. What is lost so is lost from the end: nothing is kept of which
+        something before it is gone.
+        """
+        engine = self._durable if durable else self._soon
+        with self._translated(), engine.begin() as connection:
             yield connection
 
     @contextmanager

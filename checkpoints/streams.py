@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, and_, delete, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select
 
 from rowtrail.checkpoints import pages, tables
 from rowtrail.checkpoints.errors import LedgerError, UnknownError
@@ -36,7 +36,7 @@ class Streams:
 
         The position is None afterwards, the state active, and pages of earlier reads are gone.
         """
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = find(connection, name)
             if row is None:
                 _insert(connection, self._store, name, capture, max(1, at_least))
@@ -56,7 +56,7 @@ class Streams:
 
     def next_read(self, name: str, at_least: int = 0) -> int:
         """Issues the number of the next read: above all issued before and above `at_least`."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             row = require(connection, name)
             number = max(row.read_number, at_least) + 1
             self._update(connection, row.id, read_number=number)
@@ -122,7 +122,7 @@ class Streams:
 
     def discard_unfinished_pages(self, name: str) -> None:
         """Drops the pages of a read that did not end and is begun again from its start."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             pages.drop(connection, require(connection, name).id, only_unfinished=True)
 
     def rename(self, old: str, new: str) -> None:
@@ -142,15 +142,20 @@ class Streams:
             _delete_all(connection, require(connection, name).id)
 
     def _update(self, connection: Connection, stream_id: int, **values: Any) -> None:
-        connection.execute(
-            streams.update()
-            .where(streams.c.id == stream_id)
-            .values(updated_at=self._store.now(), **values)
-        )
+        change(connection, stream_id, updated_at=self._store.now(), **values)
+
+
+_BY_NAME = select(streams).where(streams.c.name == bindparam("wanted"))
+_CHANGE = streams.update().where(streams.c.id == bindparam("stream_id"))
 
 
 def find(connection: Connection, name: str) -> Row[Any] | None:
-    return connection.execute(select(streams).where(streams.c.name == name)).one_or_none()
+    return connection.execute(_BY_NAME, {"wanted": name}).one_or_none()
+
+
+def change(connection: Connection, stream_id: int, **values: Any) -> None:
+    """Sets columns of a stream's row."""
+    connection.execute(_CHANGE, {"stream_id": stream_id, **values})
 
 
 def require(connection: Connection, name: str) -> Row[Any]:
