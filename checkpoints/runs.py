@@ -60,6 +60,8 @@ class Runs:
             left = runs.c.state == RunState.RUNNING
             query = select(runs.c.id).where(left).order_by(runs.c.number)
             found = list(connection.scalars(query))
+            if not found:
+                return []
             connection.execute(
                 runs.update()
                 .where(left)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rowtrail.checkpoints.errors import LeaseHeldError
+from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
@@ -20,7 +23,13 @@ from rowtrail.checkpoints.states import (
 from rowtrail.connectors.errors import RowtrailError
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
-from rowtrail.pipelines.opening import existing_ledger, open_pipeline, recover_streams
+from rowtrail.pipelines.opening import (
+    LedgerOpener,
+    OpenPipeline,
+    existing_ledger,
+    open_pipeline,
+    recover_streams,
+)
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out
 
@@ -73,25 +82,36 @@ def submit(
     """
     for request in requests:
         definition.stream(request.stream)
-    if dry_run:
-        return _preview(definition, requests, reporter or Silent())
-    ledger = existing_ledger(definition)
+    reporter = reporter or Silent()
+    with closing(existing_ledger(definition)) as ledger:
+        if dry_run:
+            with open_pipeline(definition, reporter, no_faults, _opened_already(ledger)) as opened:
+                return _preview(opened, requests)
+        decisions = [_note(ledger, request) for request in requests]
+        return _carry_out_if_free(definition, ledger, decisions, reporter, faults)
+
+
+def _note(ledger: Ledger, request: Request) -> Decision:
+    return ledger.decisions.request(
+        request.kind,
+        request.stream,
+        request.record_ids,
+        from_stage=None if request.from_stage is None else request.from_stage.value,
+        actor=actor(),
+        reason=request.reason,
+    )
+
+
+def _carry_out_if_free(
+    definition: PipelineDefinition,
+    ledger: Ledger,
+    decisions: Sequence[Decision],
+    reporter: Reporter,
+    faults: Faults,
+) -> list[RequestResult]:
     try:
-        decisions = [
-            ledger.decisions.request(
-                request.kind,
-                request.stream,
-                request.record_ids,
-                from_stage=None if request.from_stage is None else request.from_stage.value,
-                actor=actor(),
-                reason=request.reason,
-            )
-            for request in requests
-        ]
-    finally:
-        ledger.close()
-    try:
-        return _carry_out(definition, decisions, reporter or Silent(), faults)
+        with open_pipeline(definition, reporter, faults, _opened_already(ledger)) as opened:
+            return _carry_out(opened, decisions)
     except LeaseHeldError as error:
         return [
             RequestResult(
@@ -105,40 +125,38 @@ def submit(
         ]
 
 
-def _carry_out(
-    definition: PipelineDefinition,
-    decisions: Sequence[Decision],
-    reporter: Reporter,
-    faults: Faults,
-) -> list[RequestResult]:
+def _opened_already(ledger: Ledger) -> LedgerOpener:
+    def opener(path: Path, pipeline: str) -> Ledger:
+        return ledger
+
+    return opener
+
+
+def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[RequestResult]:
     results = []
-    with open_pipeline(definition, reporter, faults) as opened:
-        for note in recover_streams(opened):
-            reporter.note(note)
-        run_id = opened.ledger.runs.start()
-        for decision in decisions:
-            try:
-                replayed = carry_out(opened, decision, run_id)
-            except RowtrailError as error:
-                opened.ledger.decisions.finish(decision.id, DecisionState.FAILED, str(error))
-                opened.ledger.runs.finish(run_id, RunState.FAILED, str(error))
-                raise
-            opened.ledger.decisions.finish(decision.id, DecisionState.DONE, replayed.text)
-            results.append(_result(decision, replayed, decision.id))
-        opened.ledger.runs.finish(run_id, RunState.COMPLETE)
+    for note in recover_streams(opened):
+        opened.reporter.note(note)
+    run_id = opened.ledger.runs.start()
+    for decision in decisions:
+        try:
+            replayed = carry_out(opened, decision, run_id)
+        except RowtrailError as error:
+            opened.ledger.decisions.finish(decision.id, DecisionState.FAILED, str(error))
+            opened.ledger.runs.finish(run_id, RunState.FAILED, str(error))
+            raise
+        opened.ledger.decisions.finish(decision.id, DecisionState.DONE, replayed.text)
+        results.append(_result(decision, replayed, decision.id))
+    opened.ledger.runs.finish(run_id, RunState.COMPLETE)
     return results
 
 
-def _preview(
-    definition: PipelineDefinition, requests: Sequence[Request], reporter: Reporter
-) -> list[RequestResult]:
+def _preview(opened: OpenPipeline, requests: Sequence[Request]) -> list[RequestResult]:
     results = []
-    with open_pipeline(definition, reporter, no_faults) as opened:
-        recover_streams(opened)
-        for request in requests:
-            decision = _unnoted(request)
-            replayed = carry_out(opened, decision, "dry run", dry_run=True)
-            results.append(_result(decision, replayed, None))
+    recover_streams(opened)
+    for request in requests:
+        decision = _unnoted(request)
+        replayed = carry_out(opened, decision, "dry run", dry_run=True)
+        results.append(_result(decision, replayed, None))
     return results
 
 
