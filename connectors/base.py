@@ -53,7 +53,7 @@ class StreamSpec:
 class Problem:
     """Something that preflight found: what, where and what to do. `fatal`: a run would fail."""
 
-    stream: str
+    stream: str | None  # None: it concerns the whole pipeline
     message: str
     remedy: str
     fatal: bool = True
@@ -197,6 +197,7 @@ class TargetTable:
 class Receipt:
     """Written in the same transaction as a batch's rows: proof that the batch is at the target."""
 
+    pipeline: str
     batch_id: str  # UUID; unique at the target
     stream: str
     ledger_id: str
@@ -269,7 +270,10 @@ class Destination(Protocol):
         ...
 
     def receipts(self) -> list[Receipt]:
-        """The newest receipt of every stream, from any ledger."""
+        """The newest receipt of every stream, from any ledger.
+
+        With a fence those of its pipeline, without one those of all that share the target.
+        """
         ...
 
     def keys(

@@ -19,6 +19,10 @@ class ConfigurationError(RowtrailError):
     """A person must change a setting, a right or a schema; trying again is of no use."""
 
 
+class TargetMissingError(ConfigurationError):
+    """Nothing is there to be read; the first run makes it."""
+
+
 class RecordError(RowtrailError):
     """Plainly about a value: some record among those handed over cannot be taken.
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pyarrow as pa
 
+from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.connectors.base import Problem, Source
 from rowtrail.connectors.changes import Changes
-from rowtrail.connectors.errors import RowtrailError
-from rowtrail.connectors.registry import open_source
+from rowtrail.connectors.errors import RowtrailError, TargetMissingError, TransientError
+from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
+from rowtrail.pipelines.opening import existing_ledger
 from rowtrail.pipelines.stages import Staged, stage, target_schema
 
 SAMPLE_ROWS = 1_000
 
 
 def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
-    """All problems of all streams; those that are `fatal` would stop a run.
+    """All problems of target, ledger and all streams; those that are `fatal` would stop a run.
 
     Each stream's transforms are run on a sample whole and in two halves: a function of each row
     gives the same both ways. Raises what opening the source raises.
@@ -31,7 +35,53 @@ def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
                 problems += _check_stream(source, stream)
     finally:
         source.close()
-    return problems
+    return _check_target(definition) + problems
+
+
+def _check_target(definition: PipelineDefinition) -> list[Problem]:
+    """Whether the target can be used, and whether it is this ledger's."""
+    try:
+        with closing(open_destination(definition.destination)) as destination:
+            receipts = [one for one in destination.receipts() if one.pipeline == definition.name]
+    except TargetMissingError:
+        return []
+    except TransientError as error:
+        return [Problem(stream=None, message=str(error), remedy="", fatal=False)]
+    except RowtrailError as error:
+        return [Problem(stream=None, message=str(error), remedy="")]
+    try:
+        return _check_ledger(definition, {one.ledger_id for one in receipts})
+    except (RowtrailError, LedgerError) as error:
+        return [Problem(stream=None, message=str(error), remedy="")]
+
+
+def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[Problem]:
+    """The ledger is there, and is the one that has filled the target."""
+    if not definition.ledger.exists():
+        if not at_target:
+            return []
+        return [
+            Problem(
+                stream=None,
+                message=f"the target has been filled by ledger {' and '.join(sorted(at_target))}, "
+                f"and there is none at {definition.ledger}",
+                remedy="Put the ledger back where the pipeline's `ledger` says, or make it anew "
+                "from the target with `rowtrail ledger rebuild`.",
+            )
+        ]
+    with closing(existing_ledger(definition)) as ledger:
+        others = at_target - {ledger.id}
+    if not others:
+        return []
+    return [
+        Problem(
+            stream=None,
+            message=f"the target has been filled by ledger {' and '.join(sorted(others))}, and "
+            f"{definition.ledger} is another one ({ledger.id})",
+            remedy="Two ledgers must not fill one target: put the old ledger back, or give the "
+            "pipeline another target.",
+        )
+    ]
 
 
 def _check_stream(source: Source, stream: StreamDefinition) -> list[Problem]:

@@ -211,6 +211,7 @@ def make_receipt(
 ) -> Receipt:
     """What the destination writes beside the rows of a batch."""
     return Receipt(
+        pipeline=lane.ledger.pipeline,
         batch_id=batch_id,
         stream=lane.stream.name,
         ledger_id=lane.ledger.id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -17,6 +18,7 @@ from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import HeldLease, holder
 from rowtrail.pipelines.progress import Reporter
 from rowtrail.pipelines.recovery import recover
+from rowtrail.pipelines.retrying import retry_transient
 
 LedgerOpener = Callable[[Path, str], Ledger]
 """Opens the ledger at a path for the pipeline of a name."""
@@ -46,7 +48,8 @@ def open_pipeline(
     """Takes the lease and claims the target; gives both back at the end.
 
     Raises LeaseHeldError while another process holds the lease, OwnershipError when the target
-    belongs to another ledger, and whatever opening a database raises.
+    belongs to another ledger, and whatever opening a database raises; what may pass by itself
+    is tried for a while.
     """
     with ExitStack() as stack:
         ledger = ledger_opener(definition.ledger, definition.name)
@@ -54,9 +57,9 @@ def open_pipeline(
         lease = HeldLease(ledger, holder())
         stack.callback(lease.close)
         fence = Fence(pipeline=definition.name, ledger_id=ledger.id, generation=lease.generation)
-        source = open_source(definition.source)
+        source = retry_transient(partial(open_source, definition.source))
         stack.callback(source.close)
-        destination = open_destination(definition.destination, fence)
+        destination = retry_transient(partial(open_destination, definition.destination, fence))
         stack.callback(destination.close)
         yield OpenPipeline(
             definition=definition,

@@ -29,11 +29,15 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
     destination = open_destination(definition.destination)
     try:
         names = {stream.name for stream in definition.streams}
-        receipts = [receipt for receipt in destination.receipts() if receipt.stream in names]
+        receipts = [
+            receipt
+            for receipt in destination.receipts()
+            if receipt.pipeline == definition.name and receipt.stream in names
+        ]
         if not receipts:
             raise ConfigurationError(
-                "The target holds no receipt of these streams, so there is nothing to rebuild the "
-                "ledger from. `rowtrail run` starts a new one."
+                f"The target holds no receipt of pipeline {definition.name}, so there is nothing "
+                f"to rebuild the ledger from. `rowtrail run` starts a new one."
             )
         for suffix in ("", "-wal", "-shm"):
             Path(f"{definition.ledger}{suffix}").unlink(missing_ok=True)

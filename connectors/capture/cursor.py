@@ -8,7 +8,7 @@ reconciliation. Only a change that leaves the cursor behind the window and the k
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -81,8 +81,8 @@ class CursorPosition:
 
     @classmethod
     def parse(cls, stream: str, token: str) -> CursorPosition:
-        fields = decode(stream, NAME, token)
-        return cls(**{**fields, "bounds": CursorBounds(*fields["bounds"])})
+        found = decode(stream, NAME, token, {field.name for field in fields(cls)})
+        return cls(**{**found, "bounds": CursorBounds(*found["bounds"])})
 
     def token(self) -> str:
         return encode(NAME, vars(self))

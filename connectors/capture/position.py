@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -30,21 +30,25 @@ def encode(capture: str, fields: dict[str, object]) -> str:
     return json.dumps({"capture": capture, **packed}, separators=(",", ":"), ensure_ascii=False)
 
 
-def decode(stream: str, capture: str, token: str) -> dict[str, Any]:
-    """What `encode` was given. Raises PositionLostError when the token is not this capture's."""
+def decode(stream: str, capture: str, token: str, names: Set[str]) -> dict[str, Any]:
+    """What `encode` was given, which must be fields of these `names`.
+
+    Raises PositionLostError when the token is not this capture's.
+    """
     try:
         fields = json.loads(token)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or fields.pop("capture", None) != capture:
-        raise PositionLostError(
-            f"The position of stream {stream} was not written by capture `{capture}`, so that "
-            f"nothing can be read from it. Read the stream anew: rowtrail run --resnapshot {stream}"
-        )
-    return {
-        name: tuple(_unpack(value) for value in field) if isinstance(field, list) else field
-        for name, field in fields.items()
-    }
+        if fields.pop("capture") == capture and fields.keys() == names:
+            return {
+                name: tuple(map(_unpack, field)) if isinstance(field, list) else field
+                for name, field in fields.items()
+            }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        pass
+    raise PositionLostError(
+        f"The position of stream {stream} was not written by capture `{capture}` of this version, "
+        f"so that nothing can be read from it. Read the stream anew: "
+        f"rowtrail run --resnapshot {stream}"
+    )
 
 
 def values(found: Sequence[object] | None) -> Values | None:

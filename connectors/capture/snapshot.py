@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -43,7 +43,7 @@ class SnapshotPosition:
 
     @classmethod
     def parse(cls, stream: str, token: str) -> SnapshotPosition:
-        return cls(**decode(stream, NAME, token))
+        return cls(**decode(stream, NAME, token, {field.name for field in fields(cls)}))
 
     def token(self) -> str:
         return encode(NAME, vars(self))

@@ -8,7 +8,7 @@ that is added later needs no new trigger.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -86,7 +86,7 @@ class TriggerPosition:
 
     @classmethod
     def parse(cls, stream: str, token: str) -> TriggerPosition:
-        return cls(**decode(stream, NAME, token))
+        return cls(**decode(stream, NAME, token, {field.name for field in fields(cls)}))
 
     def token(self) -> str:
         return encode(NAME, vars(self))

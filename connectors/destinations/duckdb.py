@@ -30,10 +30,8 @@ from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
 from rowtrail.connectors.destinations.duckdb_owner import (
     OWNER_DDL,
-    OWNER_TABLE,
     claim,
     hold,
-    owners,
 )
 from rowtrail.connectors.destinations.duckdb_receipts import (
     RECEIPTS_DDL,
@@ -98,12 +96,11 @@ class DuckdbDestination:
             with translated(doing, record=True):
                 superseded = merge(work, self._layout(load.target), load, self._memory)
             numbers = np.flatnonzero(superseded).astype("<u4").tobytes()
-            write_receipt(work, self._writer().pipeline, load.receipt, numbers)
+            write_receipt(work, load.receipt, numbers)
             update_gaps(work, load)
         return pa.array(superseded)
 
     def receipts(self) -> list[Receipt]:
-        """The newest of every stream: of the fence's pipeline, or of all that share the file."""
         pipeline = self._fence.pipeline if self._fence else None
         with translated(f"read the receipts in {self._path}"):
             if not self._has(RECEIPTS_TABLE):
@@ -118,11 +115,6 @@ class DuckdbDestination:
             if layout is None:
                 return empty_keys(target)
             return read_keys(self._connection, layout, target, after, upto)
-
-    def owners(self) -> list[Fence]:
-        """Who owns the file, a fence for each pipeline; for making a lost ledger anew."""
-        with translated(f"read the owners of {self._path}"):
-            return owners(self._connection) if self._has(OWNER_TABLE) else []
 
     def close(self) -> None:
         """Brings all into the file and lets others in; may be called twice."""

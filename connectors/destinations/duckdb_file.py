@@ -13,7 +13,13 @@ import duckdb
 
 from rowtrail.connectors.destinations.duckdb_errors import held_by_another, translate
 from rowtrail.connectors.destinations.duckdb_memory import DEFAULT_LIMIT
-from rowtrail.connectors.errors import ConfigurationError, RowtrailError, StopError, TransientError
+from rowtrail.connectors.errors import (
+    ConfigurationError,
+    RowtrailError,
+    StopError,
+    TargetMissingError,
+    TransientError,
+)
 
 DEFAULT_THREADS = 2
 
@@ -66,7 +72,8 @@ def _wrong_url(why: str) -> ConfigurationError:
 def open_file(url: DuckdbUrl, *, read_only: bool) -> duckdb.DuckDBPyConnection:
     """Connects to the file, which is made unless `read_only`.
 
-    Raises ConfigurationError for a file or folder that is missing, of another kind or forbidden,
+    Raises TargetMissingError for a file that is yet to be made and is only to be read,
+    ConfigurationError for a file or folder that is missing, of another kind or forbidden,
     TransientError when another process holds it, StopError for a broken one.
     """
     doing = f"open {url.path}"
@@ -150,7 +157,7 @@ def _check_folder(path: Path, *, read_only: bool) -> bool:
             f"or correct the destination's URL."
         )
     if read_only:
-        raise ConfigurationError(
+        raise TargetMissingError(
             f"The DuckDB file {path} does not exist yet. The first run makes it; if there was one, "
             f"correct the destination's URL."
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import duckdb
-
 from rowtrail.connectors.base import Fence
-from rowtrail.connectors.destinations.duckdb_sql import Transaction, run
+from rowtrail.connectors.destinations.duckdb_sql import Transaction
 from rowtrail.connectors.errors import ConfigurationError, OwnershipError
 
 OWNER_TABLE = "_rowtrail_owner"
@@ -76,14 +74,6 @@ def hold(work: Transaction, fence: Fence, where: str) -> None:
         f"run may not write there any more. Somebody removed it or put an older copy of the "
         f"target in place; start a new run, which compares target and ledger first."
     )
-
-
-def owners(connection: duckdb.DuckDBPyConnection) -> list[Fence]:
-    """Who owns the target: a row for each pipeline that ever wrote to it."""
-    rows = run(
-        connection, f"SELECT pipeline, ledger_id, generation FROM {OWNER_TABLE} ORDER BY pipeline"
-    )
-    return [Fence(pipeline=row[0], ledger_id=row[1], generation=row[2]) for row in rows]
 
 
 def _another_ledger(fence: Fence, owner: str, where: str) -> OwnershipError:

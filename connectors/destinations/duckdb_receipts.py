@@ -45,7 +45,7 @@ def superseded_of(work: Transaction, batch_id: str) -> bytes | None:
     return bytes(rows[0][0]) if rows else None
 
 
-def write_receipt(work: Transaction, pipeline: str, receipt: Receipt, superseded: bytes) -> None:
+def write_receipt(work: Transaction, receipt: Receipt, superseded: bytes) -> None:
     """Adds the receipt and drops the stream's oldest ones.
 
     Raises StopError when another batch has the sequence: the ledger is older than the target.
@@ -55,8 +55,8 @@ def write_receipt(work: Transaction, pipeline: str, receipt: Receipt, superseded
     marks = ", ".join("?" for _ in _COLUMNS)
     try:
         work.run(
-            f"INSERT INTO {RECEIPTS_TABLE} (pipeline, {', '.join(_COLUMNS)}) VALUES (?, {marks})",
-            [pipeline, *values.values()],
+            f"INSERT INTO {RECEIPTS_TABLE} ({', '.join(_COLUMNS)}) VALUES ({marks})",
+            list(values.values()),
         )
     except duckdb.ConstraintException as error:
         raise StopError(
@@ -66,7 +66,7 @@ def write_receipt(work: Transaction, pipeline: str, receipt: Receipt, superseded
         ) from error
     work.run(
         f"DELETE FROM {RECEIPTS_TABLE} WHERE pipeline = ? AND stream = ? AND sequence <= ?",
-        [pipeline, receipt.stream, receipt.sequence - KEPT],
+        [receipt.pipeline, receipt.stream, receipt.sequence - KEPT],
     )
 
 

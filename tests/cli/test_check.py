@@ -75,3 +75,44 @@ def test_a_transform_with_another_shape_is_found(ready: Place, body: str, words:
     answer = ready.type("check")
     assert answer.code == 1
     assert words in answer.out
+
+
+def test_a_target_that_has_been_filled_is_ready_for_the_next_night(ready: Place) -> None:
+    ready.type("run")
+    assert ready.type("check").code == 0
+
+
+def test_a_lost_ledger_is_found(ready: Place) -> None:
+    ready.type("run")
+    ready.ledger.unlink()
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert "and there is none at" in answer.out
+    assert "`rowtrail ledger rebuild`" in answer.out
+    assert not ready.ledger.exists()
+    assert ready.type("check", "--json").document["problems"][0]["stream"] is None
+
+
+def test_another_ledger_is_found(ready: Place) -> None:
+    ready.type("run")
+    ready.ledger.unlink()
+    target = ready.target.rename(ready.target.with_suffix(".away"))
+    ready.type("run")
+    target.rename(ready.target)
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert "Two ledgers must not fill one target" in answer.out
+
+
+def test_a_target_that_cannot_be_used_is_found(ready: Place) -> None:
+    ready.target.write_text("no database, but long enough to be looked at as one")
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert "is not a DuckDB file" in answer.out
+
+
+def test_a_missing_folder_of_the_target_is_found(ready: Place) -> None:
+    ready.write(FILE.replace("duckdb:///", "duckdb:///no/such/"))
+    answer = ready.type("check")
+    assert answer.code == 1
+    assert "does not exist. Create it" in answer.out

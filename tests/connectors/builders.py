@@ -78,6 +78,7 @@ def receipt_of(
 ) -> Receipt:
     number = next(_sequences) if sequence is None else sequence
     return Receipt(
+        pipeline=FENCE.pipeline,
         batch_id=batch_id or str(uuid4()),
         stream=stream,
         ledger_id=FENCE.ledger_id,

@@ -22,15 +22,34 @@ def test_a_position_keeps_every_value() -> None:
         None, True, 0, -(2**63), 0.1, -0.0, math.inf, "", "é😀\0\"", b"\x00\xff",
         Decimal("1.50"), date(1, 1, 1), datetime(2024, 1, 31, 10, 0, 0, 1), BrokenText(b"\xff"),
     )  # fmt: skip
-    found = decode("t", "snapshot", encode("snapshot", {"after": values, "read": 7, "known": None}))
+    found = decode(
+        "t",
+        "snapshot",
+        encode("snapshot", {"after": values, "read": 7, "known": None}),
+        {"after", "read", "known"},
+    )
     assert found == {"after": values, "read": 7, "known": None}
     assert [type(value) for value in found["after"]] == [type(value) for value in values]
     assert math.copysign(1, found["after"][5]) == -1
 
 
-def test_a_position_of_another_capture() -> None:
+@pytest.mark.parametrize(
+    "token",
+    [
+        encode("snapshot", {"read": 1}),
+        encode("cursor", {"read": 1, "more": 2}),
+        encode("cursor", {}),
+        '{"capture":"cursor","read":[{"kind of later":"1"}]}',
+        '{"capture":"cursor","read":[{}]}',
+        '{"read":1}',
+        "[]",
+        "7",
+        "no JSON",
+    ],
+)
+def test_a_position_that_is_not_this_capture_s(token: str) -> None:
     with pytest.raises(PositionLostError, match="rowtrail run --resnapshot t"):
-        decode("t", "cursor", encode("snapshot", {}))
+        decode("t", "cursor", token, {"read"})
 
 
 def test_hashes_tell_apart_what_equality_does_not() -> None:

@@ -32,6 +32,7 @@ from rowtrail.connectors.errors import (
     ConfigurationError,
     RecordError,
     StopError,
+    TargetMissingError,
     TransientError,
 )
 
@@ -157,7 +158,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_reading_makes_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="does not exist yet"):
+    with pytest.raises(TargetMissingError, match="does not exist yet"):
         DuckdbDestination(f"duckdb:///{tmp_path}/warehouse.duckdb")
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +167,7 @@ def test_a_file_of_others_can_be_read(warehouse: DuckdbWarehouse) -> None:
     warehouse.run("CREATE TABLE orders AS SELECT 1::BIGINT AS id, 'a' AS note")
     reader = DuckdbDestination(warehouse.url)
     there = reader.describe("orders")
-    assert (reader.receipts(), reader.owners()) == ([], [])
+    assert reader.receipts() == []
     reader.close()
     assert there is not None
     assert (there.schema.names, there.schema.key, there.live_rows) == (("id", "note"), (), 1)
@@ -511,15 +512,6 @@ def test_a_hash_is_kept_where_the_key_is_text(warehouse: DuckdbWarehouse) -> Non
     assert len(set(hashes.to_pylist())) == len(many)
     warehouse.alter(orders(table="numbers"))
     assert "_rowtrail_key_hash" not in warehouse.table("numbers").schema.names
-
-
-def test_owners(warehouse: DuckdbWarehouse) -> None:
-    other = Fence(pipeline="other", ledger_id="ledger-2", generation=3)
-    for fence in (FENCE, other):
-        DuckdbDestination(warehouse.url, fence).close()
-    reader = DuckdbDestination(warehouse.url)
-    assert reader.owners() == [other, FENCE]
-    reader.close()
 
 
 def test_tables_of_a_newer_rowtrail_are_refused(warehouse: DuckdbWarehouse) -> None:

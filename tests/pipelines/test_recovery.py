@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rowtrail import Pipeline
 from rowtrail.checkpoints.states import DecisionKind, FailureState, RunState, StreamState
+from rowtrail.connectors.base import Capture
 from rowtrail.connectors.errors import ConfigurationError, OwnershipError
 from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.rebuild import rebuild_ledger
@@ -208,6 +210,29 @@ def test_a_lost_ledger_is_made_anew_from_the_target(world: World, started: Pipel
     world.delete(3)
     assert started.run().complete
     assert world.loaded() == world.expected()
+
+
+def test_a_rebuilt_ledger_is_that_of_its_own_pipeline(world: World, started: Pipeline) -> None:
+    """Two pipelines may share a target, and each call a stream by the same name."""
+    mine = started.definition
+    other = replace(
+        mine,
+        name="another",
+        ledger=world.folder / "another.db",
+        streams=(replace(mine.streams[0], target="others", capture=Capture.SNAPSHOT),),
+    )
+    with ledger_of(world) as ledger:
+        identity = ledger.id
+    for _ in range(3):  # further than mine, so that its receipts are the newest
+        world.put([(30, 1, str(world.clock))])
+        run_pipeline(other)
+    for file in world.folder.glob("ledger.db*"):
+        file.unlink()
+    rebuild_ledger(mine)
+    with ledger_of(world) as ledger:
+        assert ledger.id == identity
+    started.run()
+    assert complete_but_for_stale(world)
 
 
 def test_a_replay_wins_over_one_that_a_lost_ledger_numbered(world: World) -> None:

@@ -110,7 +110,7 @@ def check(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
         print_json({"ready": not fatal, "problems": [asdict(problem) for problem in problems]})
     for problem in problems if not json else ():
         word = "Problem" if problem.fatal else "Note"
-        say(f"{word}: {problem.stream}: {problem.message}", hanging="  ")
+        say(f"{word}: {problem.stream or definition.name}: {problem.message}", hanging="  ")
         say(f"{problem.remedy}\n" if problem.remedy else "", indent="  ")
     if fatal:
         if not json:
