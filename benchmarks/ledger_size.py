@@ -19,8 +19,9 @@ from benchmarks.report import Limit, Report, spread
 from benchmarks.settings import Settings
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import BatchKind, Manifest
+from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
 
-BATCH_ROWS = 50_000
+BATCH_ROWS = DEFAULT_BATCH_ROWS
 RECORDS = 1_000_000
 SEED = 20_240_131
 

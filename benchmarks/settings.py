@@ -16,4 +16,4 @@ class Settings:
 
     def rows(self, count: int) -> int:
         """A row count at this scale."""
-        return max(1_000, round(count * self.scale))
+        return max(100, round(count * self.scale))

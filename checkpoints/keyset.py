@@ -26,7 +26,7 @@ from rowtrail.checkpoints.packing import Integers, pack, unpack
 from rowtrail.checkpoints.places import places
 from rowtrail.checkpoints.states import Outcome, VersionTuple
 
-SEGMENT_ROWS = 2048
+SEGMENT_ROWS = 8192
 
 Rows = NDArray[np.intp]
 
