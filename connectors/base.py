@@ -101,12 +101,14 @@ class Source(Protocol):
         """All changes since `state.position`, up to a bound taken when the read starts.
 
         Every committed change is reported at least once across reads that hand back positions, and
-        changes of one key never go backwards. Each yielded item has at most `stream.batch_rows`
-        rows and can be made durable by itself; nothing is yielded when nothing changed. The next
-        item is asked for while the last one is being made durable, from a thread of its own; ask
-        `state.known`, which waits for that and then shows it, as late as possible. Between items
-        no transaction stays open, and `acknowledge` may be called. Raises PositionLostError when
-        the position is gone.
+        changes of one key never go backwards. Each item has at most `stream.batch_rows` rows and
+        can be made durable by itself. The last one has the read's watermark, and no rows where
+        nothing changed: the target is to show how fresh it is.
+
+        The next item is asked for, in a thread of its own, while the last one is being made
+        durable. `state.known` waits for that and then shows it: ask it as late as possible. Between
+        items no transaction stays open, and `acknowledge` may be called. Raises PositionLostError
+        when the position is gone.
         """
         ...
 

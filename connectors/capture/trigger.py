@@ -104,7 +104,16 @@ def read_log(table: LoggedTable, state: ReadState) -> Iterator[Changes]:
     if at.full:
         with scratch() as engine:
             at = yield from _full_read(engine, table, state, at)
-    yield from _log_read(table, state, at)
+        yield from _log_read(table, state, at)
+        return
+    started = datetime.now(UTC)
+    idle = True
+    for changes in _log_read(table, state, at):
+        idle = False
+        yield changes
+    if idle:  # the table is as fresh as it can be, and is to say so
+        version = Version(state.epoch, at.sequence, 0, 0)
+        yield page_changes(table, version, at.token(), complete=started)
 
 
 def position_version(stream: str, epoch: int, token: str) -> Version:

@@ -474,6 +474,19 @@ class SourceConformance:
             item.read_complete for item in read
         ]
 
+    def test_an_idle_table_is_as_fresh_as_a_busy_one(
+        self, items: SourceDatabase, capture: Capture
+    ) -> None:
+        self.put(items, (1, "x", 1))
+        follower = self.follow(items, self.stream(capture))
+        with items.source() as source:
+            before = follower.read(source)[-1].watermark
+            idle = follower.read(source)
+        assert sum(map(len, idle)) == 0
+        after = idle[-1].watermark
+        assert before is not None and after is not None
+        assert after > before
+
     def test_takes_and_leaves_columns(self, items: SourceDatabase, capture: Capture) -> None:
         self.put(items, (1, "a", 1))
         for settings, names in (

@@ -276,7 +276,7 @@ def test_positions_that_are_lost(database: SqliteDatabase) -> None:
         with pytest.raises(PositionLostError, match=r"deleted.*--resnapshot t"):
             follower.read(source)
         follower.position = newest
-        assert follower.read(source) == []
+        assert [len(item) for item in follower.read(source)] == [0]
         source.execute(source.removal_plan([stream()]))
         with pytest.raises(PositionLostError, match=r"gone.*--resnapshot t"):
             follower.read(source)
@@ -398,7 +398,7 @@ def test_a_writer_that_is_busy(database: SqliteDatabase, monkeypatch: pytest.Mon
     follower = follow(database, stream())
     with database.source() as source:
         database.elsewhere("BEGIN IMMEDIATE", "UPDATE t SET n = 2")
-        assert follower.read(source) == []
+        assert [len(item) for item in follower.read(source)] == [0]
         acknowledged = {"t": (follower.stream, follower.position or "")}
         with pytest.raises(TransientError, match="locked"):
             source.acknowledge(acknowledged)

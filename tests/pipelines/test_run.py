@@ -101,6 +101,16 @@ def test_the_delete_breaker_stops_before_anything_is_deleted(world: World, captu
     assert world.loaded() == world.expected()
 
 
+def test_the_target_says_how_fresh_an_idle_table_is(world: World, capture: str) -> None:
+    pipeline = world.pipeline(capture=capture)
+    world.put([(1, 1, "x")])
+    marks = []
+    for _ in range(3):
+        pipeline.run()
+        marks += world.query("SELECT epoch_us(loaded_up_to) FROM _rowtrail_watermarks")
+    assert len(set(marks)) == 3
+
+
 def test_an_emptied_source_is_not_believed(world: World, capture: str) -> None:
     pipeline = world.pipeline(capture=capture)
     world.put((n, n, "x") for n in range(1, 13))
