@@ -86,7 +86,7 @@ def fill(ledger: Ledger, keys: Keys, batches: int, *, rising: bool) -> float:
     """Checkpoints so many batches; returns the seconds that the ledger took, not the keys."""
     random = np.random.default_rng(SEED)
     run = ledger.runs.start()
-    ledger.streams.begin_epoch("records", "cursor")
+    ledger.streams.begin_epoch("records", "cursor", "records")
     nothing = pa.array([], pa.uint32())
     seconds = 0.0
     for number in range(batches):

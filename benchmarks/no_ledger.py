@@ -81,10 +81,11 @@ class _Streams:
     def get(self, name: str) -> StreamRecord | None:
         return self._records.get(name)
 
-    def begin_epoch(self, name: str, capture: str, at_least: int = 0) -> StreamRecord:
+    def begin_epoch(self, name: str, capture: str, target: str, at_least: int = 0) -> StreamRecord:
         self._records[name] = StreamRecord(
             name=name,
             capture=capture,
+            target=target,
             epoch=max(1, at_least),
             position=None,
             read_number=0,

@@ -128,6 +128,7 @@ class StreamRecord:
 
     name: str
     capture: str
+    target: str  # the table that its rows are in
     epoch: int
     position: str | None  # None: never read in this epoch
     read_number: int  # the last one issued

@@ -31,7 +31,7 @@ class Streams:
         with self._store.read() as connection:
             return [_record(row) for row in connection.execute(select(streams).order_by("name"))]
 
-    def begin_epoch(self, name: str, capture: str, at_least: int = 0) -> StreamRecord:
+    def begin_epoch(self, name: str, capture: str, target: str, at_least: int = 0) -> StreamRecord:
         """Makes the stream, or raises its epoch by one, and in both cases to `at_least`.
 
         The position is None afterwards, the state active, and pages of earlier reads are gone.
@@ -39,13 +39,14 @@ class Streams:
         with self._store.write(durable=False) as connection:
             row = find(connection, name)
             if row is None:
-                _insert(connection, self._store, name, capture, max(1, at_least))
+                _insert(connection, self._store, name, capture, target, max(1, at_least))
             else:
                 pages.drop(connection, row.id)
                 self._update(
                     connection,
                     row.id,
                     capture=capture,
+                    target=target,
                     epoch=max(row.epoch + 1, at_least),
                     position=None,
                     watermark=None,
@@ -73,6 +74,7 @@ class Streams:
         name: str,
         *,
         capture: str,
+        target: str,
         epoch: int,
         position: str | None,
         read_number: int,
@@ -90,7 +92,9 @@ class Streams:
         with self._store.write() as connection:
             row = find(connection, name)
             stream_id = (
-                _insert(connection, self._store, name, capture, epoch) if row is None else row.id
+                _insert(connection, self._store, name, capture, target, epoch)
+                if row is None
+                else row.id
             )
             pages.drop(connection, stream_id)
             held_back = and_(failures.c.stream_id == stream_id, failures.c.ended_at.is_(None))
@@ -101,6 +105,7 @@ class Streams:
                 connection,
                 stream_id,
                 capture=capture,
+                target=target,
                 epoch=epoch,
                 position=position,
                 read_number=max(read_number, 0 if row is None else row.read_number),
@@ -170,11 +175,14 @@ def require(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def _insert(connection: Connection, store: Store, name: str, capture: str, epoch: int) -> int:
+def _insert(
+    connection: Connection, store: Store, name: str, capture: str, target: str, epoch: int
+) -> int:
     result = connection.execute(
         streams.insert().values(
             name=name,
             capture=capture,
+            target=target,
             epoch=epoch,
             read_number=0,
             sequence=0,
@@ -211,6 +219,7 @@ def _record(row: Row[Any]) -> StreamRecord:
     return StreamRecord(
         name=row.name,
         capture=row.capture,
+        target=row.target,
         epoch=row.epoch,
         position=row.position,
         read_number=row.read_number,

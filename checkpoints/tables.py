@@ -90,6 +90,7 @@ streams = Table(
     Column("id", _Serial, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("capture", Text, nullable=False),
+    Column("target", Text, nullable=False),
     Column("epoch", BigInteger, nullable=False),
     Column("position", Text),
     Column("read_number", BigInteger, nullable=False),

@@ -202,6 +202,7 @@ class Receipt:
     pipeline: str
     batch_id: str  # UUID; unique at the target
     stream: str
+    target: str  # the table
     ledger_id: str
     sequence: int  # rises by one with each batch of the stream
     run_id: str

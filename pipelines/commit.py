@@ -214,6 +214,7 @@ def make_receipt(
         pipeline=lane.ledger.pipeline,
         batch_id=batch_id,
         stream=lane.stream.name,
+        target=lane.target.table,
         ledger_id=lane.ledger.id,
         sequence=sequence,
         run_id=lane.run_id,

@@ -8,7 +8,7 @@ from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
@@ -32,7 +32,8 @@ def make_ready(
 ) -> ReadyStream:
     """Describes the source, creates or widens the target table, issues a read number.
 
-    Raises ConfigurationError for a schema that cannot be mapped, and what the connectors raise.
+    Raises ConfigurationError for a schema that cannot be mapped, PositionLostError for a target
+    table that is gone with its rows, and what the connectors raise.
     """
     record = current_record(opened, stream)
     spec = stream.source_spec()
@@ -41,9 +42,14 @@ def make_ready(
     source_schema = opened.source.describe(spec)
     schema = target_schema(source_schema, stream.transforms, stream.target)
     target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
+    there = opened.destination.describe(stream.target)
+    if there is None and record.position is not None:
+        raise PositionLostError(
+            f"Table {stream.target}, which stream {stream.name} has filled, is gone from the "
+            f"target. Make it again with all its rows: rowtrail run --resnapshot {stream.name}"
+        )
     for statement in opened.destination.alter(target):
         opened.reporter.note(f"{stream.name}: {statement}")
-    there = opened.destination.describe(stream.target)
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
     lane = Lane(
@@ -80,17 +86,22 @@ def _refuse_problems(opened: OpenPipeline, spec: StreamSpec) -> None:
 
 
 def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamRecord:
-    """The stream in the ledger, in a new epoch when it is new or its capture has changed."""
+    """The stream in the ledger; in a new epoch when it is new, or its capture or target is."""
     record = opened.ledger.streams.get(stream.name)
-    if record is None:
-        return opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
-    if record.capture != stream.capture.value:
-        opened.reporter.note(
-            f"{stream.name}: capture changed from {record.capture} to {stream.capture.value}; the "
-            f"table is read anew."
-        )
-        return opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
-    return record
+    now = (stream.capture.value, stream.target)
+    if record is not None:
+        if (record.capture, record.target) == now:
+            return record
+        changed = [
+            f"{what} changed from {before} to {after}"
+            for what, before, after in (
+                ("capture", record.capture, stream.capture.value),
+                ("target", record.target, stream.target),
+            )
+            if before != after
+        ]
+        opened.reporter.note(f"{stream.name}: {', '.join(changed)}; the table is read anew.")
+    return opened.ledger.streams.begin_epoch(stream.name, *now)
 
 
 def code_fingerprint(stream: StreamDefinition) -> str | None:

@@ -102,11 +102,12 @@ def adopt(
     The position moves last: what a crash cuts off before is done again.
     """
     if ledger.streams.get(receipt.stream) is None:
-        ledger.streams.begin_epoch(receipt.stream, receipt.capture)
+        ledger.streams.begin_epoch(receipt.stream, receipt.capture, receipt.target)
     restored = _restore_failures(ledger, destination, receipt.stream, table)
     ledger.streams.adopt(
         receipt.stream,
         capture=receipt.capture,
+        target=receipt.target,
         epoch=receipt.epoch,
         position=receipt.position_after,
         read_number=receipt.read_number,

@@ -102,7 +102,8 @@ def must_wait(opened: OpenPipeline, decision: Decision) -> str | None:
     record = opened.ledger.streams.get(stream.name)
     if record is not None and record.state is StreamState.NEEDS_SNAPSHOT:
         return f"Stream {stream.name} needs a snapshot: {record.state_reason}"
-    if record is None or record.position is None or record.capture != stream.capture.value:
+    now = (stream.capture.value, stream.target)
+    if record is None or record.position is None or (record.capture, record.target) != now:
         return (
             f"Stream {stream.name} is to be read from the start, so no single record of it can be "
             f"taken up yet. Run `rowtrail run {stream.name}` first."

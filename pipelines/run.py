@@ -81,7 +81,7 @@ def run_pipeline(
         run_id = opened.ledger.runs.start()
         try:
             for stream in resnapshot:
-                opened.ledger.streams.begin_epoch(stream.name, stream.capture.value)
+                opened.ledger.streams.begin_epoch(stream.name, stream.capture.value, stream.target)
             install_capture(opened, chosen)
             decisions = carry_out_pending(opened, run_id)
             results = {

@@ -57,7 +57,7 @@ def resnapshot(definition: PipelineDefinition, name: str) -> None:
     """Starts a new epoch: the next run reads the whole table and sweeps what is gone."""
     with _leased(definition) as ledger:
         record = _known(ledger, name)
-        ledger.streams.begin_epoch(name, record.capture)
+        ledger.streams.begin_epoch(name, record.capture, record.target)
 
 
 def drop(definition: PipelineDefinition, name: str) -> None:

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS {RECEIPTS_TABLE} (
     pipeline VARCHAR NOT NULL,
     batch_id VARCHAR PRIMARY KEY,
     stream VARCHAR NOT NULL,
+    target VARCHAR NOT NULL,
     ledger_id VARCHAR NOT NULL,
     sequence BIGINT NOT NULL,
     run_id VARCHAR NOT NULL,

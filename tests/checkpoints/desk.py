@@ -122,7 +122,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.run = self.ledger.runs.start()
         if self.ledger.streams.get("orders") is None:
-            self.ledger.streams.begin_epoch("orders", "cursor")
+            self.ledger.streams.begin_epoch("orders", "cursor", "orders")
 
     def open(self, kind: BatchKind = BatchKind.CAPTURE, stream: str = "orders") -> BatchRecord:
         record = self.ledger.streams.get(stream)

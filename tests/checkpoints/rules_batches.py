@@ -147,12 +147,12 @@ class BatchRules:
         earlier = desk.open()
         with pytest.raises(TransitionError, match=f"orders cannot .* batch {earlier.batch_id} is"):
             desk.open()
-        desk.ledger.streams.begin_epoch("lines", "cursor")
+        desk.ledger.streams.begin_epoch("lines", "cursor", "lines")
         assert desk.open(stream="lines").sequence == 1
 
     def test_unfinished_batches_come_in_order(self, desk: Desk) -> None:
         for name in ("a", "b", "c"):
-            desk.ledger.streams.begin_epoch(name, "cursor")
+            desk.ledger.streams.begin_epoch(name, "cursor", name)
         opened = [desk.open(stream=name) for name in ("b", "a", "c")]
         desk.ledger.batches.prepare(manifest(opened[1].batch_id, [1], 1))
         found = desk.ledger.batches.unfinished()
@@ -237,7 +237,7 @@ class BatchRules:
     def test_a_batch_of_an_earlier_epoch_does_not_move_the_new_one(self, desk: Desk) -> None:
         page = pa.RecordBatch.from_arrays([pa.array([1])], names=["id"])
         batch = desk.prepare([1], 5, page=page, read_complete=True, watermark=NOON)
-        desk.ledger.streams.begin_epoch("orders", "cursor")
+        desk.ledger.streams.begin_epoch("orders", "cursor", "orders")
         desk.ledger.batches.close(batch.batch_id, NOTHING)
         stream = desk.ledger.streams.get("orders")
         assert stream is not None

@@ -198,5 +198,5 @@ class TrailRules:
 
     def test_streams_have_trails_of_their_own(self, desk: Desk) -> None:
         desk.close([1], 1)
-        desk.ledger.streams.begin_epoch("lines", "cursor")
+        desk.ledger.streams.begin_epoch("lines", "cursor", "lines")
         assert desk.ledger.trail(record(1, stream="lines")) == []

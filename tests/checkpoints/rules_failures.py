@@ -167,14 +167,14 @@ class FailureRules:
 
     def test_ends_of_another_stream_do_nothing(self, desk: Desk) -> None:
         number = desk.fail(7, 5)
-        desk.ledger.streams.begin_epoch("lines", "cursor")
+        desk.ledger.streams.begin_epoch("lines", "cursor", "lines")
         batch = desk.open(stream="lines")
         desk.prepare_in(batch, ends=(end(number),))
         assert desk.states() == {number: FAILED}
 
     def test_streams_hold_back_their_own(self, desk: Desk) -> None:
         desk.fail(7, 5)
-        desk.ledger.streams.begin_epoch("lines", "cursor")
+        desk.ledger.streams.begin_epoch("lines", "cursor", "lines")
         batch = desk.open(stream="lines")
         desk.prepare_in(batch, failures=(failure(7, 9, record_id=record(7, stream="lines")),))
         assert [one.record_id for one in desk.held()] == [record(7)]

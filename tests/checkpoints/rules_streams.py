@@ -64,11 +64,11 @@ def page(*keys: int) -> pa.RecordBatch:
 class StreamRules:
     def test_a_stream_begins_with_an_epoch(self, ledger: Ledger) -> None:
         assert ledger.streams.get("orders") is None
-        made = ledger.streams.begin_epoch("orders", "cursor")
+        made = ledger.streams.begin_epoch("orders", "cursor", "orders")
         assert made == ledger.streams.get("orders")
         assert (made.epoch, made.position, made.read_number, made.sequence) == (1, None, 0, 0)
         assert (made.state, made.last_batch_id, made.watermark) == (StreamState.ACTIVE, None, None)
-        assert ledger.streams.begin_epoch("lines", "trigger", at_least=5).epoch == 5
+        assert ledger.streams.begin_epoch("lines", "trigger", "lines", at_least=5).epoch == 5
         assert [one.name for one in ledger.streams.all()] == ["lines", "orders"]
 
     def test_a_new_epoch_forgets_the_position_but_not_the_sequence(self, desk: Desk) -> None:
@@ -76,7 +76,7 @@ class StreamRules:
         streams = desk.ledger.streams
         number = streams.next_read("orders")
         streams.set_state("orders", StreamState.NEEDS_SNAPSHOT, "slot lost")
-        fresh = streams.begin_epoch("orders", "trigger")
+        fresh = streams.begin_epoch("orders", "trigger", "orders")
         assert (fresh.epoch, fresh.capture, fresh.position) == (2, "trigger", None)
         assert (fresh.state, fresh.state_reason, fresh.watermark) == (
             StreamState.ACTIVE,
@@ -86,11 +86,11 @@ class StreamRules:
         assert (fresh.sequence, fresh.last_batch_id) == (1, closed.batch_id)
         assert fresh.read_number == number
         assert list(streams.pages("orders")) == []
-        assert streams.begin_epoch("orders", "trigger", at_least=9).epoch == 9
-        assert streams.begin_epoch("orders", "trigger", at_least=3).epoch == 10
+        assert streams.begin_epoch("orders", "trigger", "orders", at_least=9).epoch == 9
+        assert streams.begin_epoch("orders", "trigger", "orders", at_least=3).epoch == 10
 
     def test_read_numbers_rise(self, ledger: Ledger) -> None:
-        ledger.streams.begin_epoch("orders", "cursor")
+        ledger.streams.begin_epoch("orders", "cursor", "orders")
         assert ledger.streams.next_read("orders") == 1
         assert ledger.streams.next_read("orders") == 2
         assert ledger.streams.next_read("orders", at_least=7) == 8
@@ -99,7 +99,7 @@ class StreamRules:
         assert found is not None and found.read_number == 9
 
     def test_a_state_has_a_reason(self, ledger: Ledger, clock: FakeClock) -> None:
-        ledger.streams.begin_epoch("orders", "cursor")
+        ledger.streams.begin_epoch("orders", "cursor", "orders")
         ledger.streams.set_state("orders", StreamState.STOPPED, "too many deletes")
         found = ledger.streams.get("orders")
         assert found is not None
@@ -107,7 +107,7 @@ class StreamRules:
         assert found.updated_at == clock.now
 
     def test_an_unknown_stream_is_named_with_those_that_are_known(self, ledger: Ledger) -> None:
-        ledger.streams.begin_epoch("orders", "cursor")
+        ledger.streams.begin_epoch("orders", "cursor", "orders")
         for call in (
             lambda: ledger.streams.next_read("order"),
             lambda: ledger.streams.set_state("order", StreamState.PAUSED),
@@ -119,10 +119,18 @@ class StreamRules:
                 call()
 
     def test_what_a_receipt_says_is_adopted(self, ledger: Ledger) -> None:
-        said = {"capture": "trigger", "epoch": 3, "position": "p9", "sequence": 12, "batch_id": "b"}
+        said = {
+            "capture": "trigger",
+            "target": "sales",
+            "epoch": 3,
+            "position": "p9",
+            "sequence": 12,
+            "batch_id": "b",
+        }
         adopted = ledger.streams.adopt("orders", read_number=4, **said)  # type: ignore[arg-type]
         assert adopted == ledger.streams.get("orders")
-        assert (adopted.capture, adopted.epoch, adopted.position) == ("trigger", 3, "p9")
+        assert (adopted.capture, adopted.target) == ("trigger", "sales")
+        assert (adopted.epoch, adopted.position) == (3, "p9")
         assert (adopted.read_number, adopted.sequence, adopted.last_batch_id) == (4, 12, "b")
         ledger.streams.next_read("orders", at_least=20)
         again = ledger.streams.adopt("orders", read_number=6, **said)  # type: ignore[arg-type]
@@ -132,7 +140,14 @@ class StreamRules:
         ask = desk.ledger.decisions.request
         assert ask(DecisionKind.RETRY, "orders", [], actor="ann").id == 1
         desk.ledger.streams.adopt(
-            "orders", capture="c", epoch=1, position=None, read_number=0, sequence=4, batch_id="b"
+            "orders",
+            capture="c",
+            target="orders",
+            epoch=1,
+            position=None,
+            read_number=0,
+            sequence=4,
+            batch_id="b",
         )
         first = ask(DecisionKind.RETRY, "orders", [], actor="ann").id
         assert first > NOON.timestamp() * 1000
@@ -147,7 +162,7 @@ class StreamRules:
         assert [e.event for e in desk.ledger.trail(record(1, stream="sales"))] == ["loaded"]
         (held,) = desk.ledger.failures.held_back("sales")
         assert held.record_id == record(7, stream="sales")
-        streams.begin_epoch("orders", "cursor")
+        streams.begin_epoch("orders", "cursor", "orders")
         with pytest.raises(LedgerError, match="sales cannot be renamed to orders"):
             streams.rename("sales", "orders")
 
@@ -157,20 +172,20 @@ class StreamRules:
         ledger.decisions.ignore("orders", [record(7)], "ann", "test data")
         desk.close([1], 2, page=page(1), read_complete=True, failures=(failure(8, 2),))
         desk.prepare([2], 3, page=page(2), failures=(failure(9, 3),))
-        ledger.streams.begin_epoch("lines", "cursor")
+        ledger.streams.begin_epoch("lines", "cursor", "lines")
         batch = desk.open(stream="lines")
         ledger.streams.drop("orders")
         assert [one.name for one in ledger.streams.all()] == ["lines"]
         assert [one.batch_id for one in ledger.batches.unfinished()] == [batch.batch_id]
         assert ledger.failures.list() == []
-        ledger.streams.begin_epoch("orders", "cursor")
+        ledger.streams.begin_epoch("orders", "cursor", "orders")
         assert desk.events(1) == desk.events(7) == []
 
     def test_decisions_are_not_numbered_anew_after_a_drop(self, desk: Desk) -> None:
         ask = desk.ledger.decisions.request
         last = ask(DecisionKind.RETRY, "orders", [], actor="ann").id
         desk.ledger.streams.drop("orders")
-        desk.ledger.streams.begin_epoch("orders", "cursor")
+        desk.ledger.streams.begin_epoch("orders", "cursor", "orders")
         assert ask(DecisionKind.RETRY, "orders", [], actor="ann").id == last + 1
 
 

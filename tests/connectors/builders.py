@@ -81,6 +81,7 @@ def receipt_of(
         pipeline=FENCE.pipeline,
         batch_id=batch_id or str(uuid4()),
         stream=stream,
+        target=stream,
         ledger_id=FENCE.ledger_id,
         sequence=number,
         run_id="run-1",

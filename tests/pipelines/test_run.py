@@ -101,6 +101,31 @@ def test_the_delete_breaker_stops_before_anything_is_deleted(world: World, captu
     assert world.loaded() == world.expected()
 
 
+def test_another_target_is_filled_from_the_start(world: World, capture: str) -> None:
+    world.put((n, n, "x") for n in range(1, 6))
+    world.pipeline(capture=capture).run()
+    world.put([(9, 9, "new")])
+    assert world.pipeline(capture=capture, target="others").run().complete
+    assert world.query("SELECT id FROM others ORDER BY id") == [(n,) for n in (1, 2, 3, 4, 5, 9)]
+    world.delete(1)
+    assert world.pipeline(capture=capture).run().complete
+    assert world.loaded() == world.expected()
+
+
+def test_a_target_table_that_was_dropped_stops_the_stream(world: World, capture: str) -> None:
+    """Going on would leave a table that looks whole and has the last changes only."""
+    pipeline = world.pipeline(capture=capture)
+    world.put((n, n, "x") for n in range(1, 6))
+    pipeline.run()
+    world.change_target("DROP TABLE orders")
+    world.put([(9, 9, "new")])
+    stopped = pipeline.run().streams["orders"]
+    assert "rowtrail run --resnapshot orders" in (stopped.error or "")
+    assert pipeline.run().streams["orders"].needs_snapshot
+    assert pipeline.run(resnapshot=["orders"]).complete
+    assert world.loaded() == world.expected()
+
+
 def test_the_target_says_how_fresh_an_idle_table_is(world: World, capture: str) -> None:
     pipeline = world.pipeline(capture=capture)
     world.put([(1, 1, "x")])

@@ -76,6 +76,11 @@ class World:
         with duckdb.connect(str(self.target), read_only=True) as connection:
             return connection.execute(statement).fetchall()
 
+    def change_target(self, statement: str) -> None:
+        """Runs one statement at the target, as somebody else would."""
+        with duckdb.connect(str(self.target)) as connection:
+            connection.execute(statement)
+
     def loaded(self) -> dict[int, tuple[Any, ...]]:
         """The live rows at the target, by id."""
         columns = {name for (name,) in self.query("SELECT column_name FROM (DESCRIBE orders)")}

@@ -27,6 +27,7 @@ CREATE TABLE streams (
 	id INTEGER NOT NULL, 
 	name TEXT NOT NULL, 
 	capture TEXT NOT NULL, 
+	target TEXT NOT NULL, 
 	epoch BIGINT NOT NULL, 
 	position TEXT, 
 	read_number BIGINT NOT NULL, 
