@@ -35,7 +35,8 @@ class Leases:
         of this machine that has ended, is free.
         """
         now = self._store.now()
-        with self._store.write(durable=False) as connection:
+        # The target remembers the generation: the ledger must never know less.
+        with self._store.write() as connection:
             row = _row(connection)
             if row is not None:
                 self._refuse_if_held(row)

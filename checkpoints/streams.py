@@ -36,7 +36,7 @@ class Streams:
 
         The position is None afterwards, the state active, and pages of earlier reads are gone.
         """
-        with self._store.write(durable=False) as connection:
+        with self._store.write() as connection:
             row = find(connection, name)
             if row is None:
                 _insert(connection, self._store, name, capture, target, max(1, at_least))

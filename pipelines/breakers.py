@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.errors import StopError
 from rowtrail.pipelines.definition import Breakers
 
+_DELETED_SHARE = "breakers.deleted_share"
 HANDFUL = 10
 """A target of fewer rows may lose them all without anybody being asked."""
 
 
 class BreakerError(StopError):
     """Too much to be chance: a person should look before the stream goes on."""
+
+
+def stopped_for_deletes(record: StreamRecord) -> bool:
+    """Whether the stream's last run would have deleted too much and nobody has allowed it since."""
+    return record.state is StreamState.STOPPED and _DELETED_SHARE in (record.state_reason or "")
 
 
 class BreakerCount:
@@ -64,7 +71,7 @@ class BreakerCount:
             return
         raise BreakerError(
             f"Stream {self._stream} was stopped: this run would delete {much} That is a larger "
-            f"share than breakers.deleted_share = {limits.deleted_share:g} allows. Nothing of the "
+            f"share than {_DELETED_SHARE} = {limits.deleted_share:g} allows. Nothing of the "
             f"last batch was loaded. If the rows are gone for good, run once with "
             f"--allow-deletes 100%."
         )

@@ -66,7 +66,7 @@ class Lane:
     read_number: int
     held: HeldRecords
     breakers: BreakerCount
-    acknowledge: Callable[[str], None]  # told the position once it is durable
+    acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
     stage: Callable[[Changes, Budget], Staged]
     code_fingerprint: str | None
@@ -149,7 +149,7 @@ def commit_batch(
         lane.held.changed()
     lane.faults(Point.CLOSED)
     if plan.position_after is not None:
-        retry_transient(partial(lane.acknowledge, plan.position_after))  # 6
+        lane.acknowledge(plan.position_after)  # 6
     lane.faults(Point.ACKNOWLEDGED)
     return BatchResult(
         batch_id=batch.batch_id,

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
-from rowtrail.connectors.errors import ConfigurationError, PositionLostError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError, RowtrailError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
 from rowtrail.pipelines.definition import Breakers, StreamDefinition
 from rowtrail.pipelines.known import HeldRecords, StreamKnown
 from rowtrail.pipelines.opening import OpenPipeline
+from rowtrail.pipelines.retrying import retry_transient
 from rowtrail.pipelines.stages import stage, target_schema
 
 
@@ -28,7 +30,12 @@ class ReadyStream:
 
 
 def make_ready(
-    opened: OpenPipeline, stream: StreamDefinition, run_id: str, breakers: Breakers
+    opened: OpenPipeline,
+    stream: StreamDefinition,
+    run_id: str,
+    breakers: Breakers,
+    *,
+    may_alter: bool = True,
 ) -> ReadyStream:
     """Describes the source, creates or widens the target table, issues a read number.
 
@@ -48,8 +55,17 @@ def make_ready(
             f"Table {stream.target}, which stream {stream.name} has filled, is gone from the "
             f"target. Make it again with all its rows: rowtrail run --resnapshot {stream.name}"
         )
-    for statement in opened.destination.alter(target):
-        opened.reporter.note(f"{stream.name}: {statement}")
+    missing = [] if there is None else [n for n in schema.names if n not in there.schema.names]
+    if may_alter:
+        for statement in opened.destination.alter(target):
+            opened.reporter.note(f"{stream.name}: {statement}")
+        if missing and record.position is not None:
+            opened.reporter.note(_older_rows_lack(stream.name, missing))
+    elif missing or there is None:
+        raise ConfigurationError(
+            f"Table {stream.target} has yet to be made or to get column {', '.join(missing)}, "
+            f"which a dry run does not do. Run `rowtrail run {stream.name}` first."
+        )
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
     lane = Lane(
@@ -74,6 +90,14 @@ def make_ready(
         known=StreamKnown(opened.destination, opened.ledger, target, held),
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
+
+
+def _older_rows_lack(stream: str, columns: Sequence[str]) -> str:
+    return (
+        f"{stream}: rows that were loaded before have nothing in the new column "
+        f"{', '.join(columns)} until they change. To fill it for all of them: rowtrail run "
+        f"--resnapshot {stream}"
+    )
 
 
 def _refuse_problems(opened: OpenPipeline, spec: StreamSpec) -> None:
@@ -145,5 +169,25 @@ def _can_be_read(opened: OpenPipeline, spec: StreamSpec) -> bool:
 
 
 def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:
-    with opened.source_in_use:
-        opened.source.acknowledge({stream.name: (stream.source_spec(), position)})
+    """Lets the source forget what all streams that share the log have behind them.
+
+    The batch is durable: a source that cannot be told is told with the next one.
+    """
+    positions = {stream.name: (stream.source_spec(), position)}
+    for other in opened.definition.streams:
+        if other is not stream and _may_share_log(other, stream):
+            record = opened.ledger.streams.get(other.name)
+            # One that is yet to be read from the start needs nothing of what is in the log now.
+            if record is not None and record.position is not None:
+                positions[other.name] = (other.source_spec(), record.position)
+    try:
+        with opened.source_in_use:
+            retry_transient(partial(opened.source.acknowledge, positions))
+    except RowtrailError as error:
+        opened.reporter.note(f"{stream.name}: the source could not forget what is loaded: {error}")
+
+
+def _may_share_log(one: StreamDefinition, other: StreamDefinition) -> bool:
+    """The source knows whether two names are one table; this only leaves out what cannot be."""
+    tables = [stream.table.rpartition(".")[2].casefold() for stream in (one, other)]
+    return one.capture is other.capture and tables[0] == tables[1]

@@ -20,7 +20,7 @@ from rowtrail.checkpoints.states import (
     RunState,
     Stage,
 )
-from rowtrail.connectors.errors import RowtrailError
+from rowtrail.connectors.errors import OwnershipError, RowtrailError
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.opening import (
@@ -112,6 +112,10 @@ def _carry_out_if_free(
     try:
         with open_pipeline(definition, reporter, faults, _opened_already(ledger)) as opened:
             return _carry_out(opened, decisions)
+    except RowtrailError as error:
+        # Nobody is left waiting for what has just been refused.
+        _refuse(definition, decisions, error)
+        raise
     except LeaseHeldError as error:
         return [
             RequestResult(
@@ -137,17 +141,34 @@ def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[Requ
     for note in recover_streams(opened):
         opened.reporter.note(note)
     run_id = opened.ledger.runs.start()
+    errors: list[RowtrailError] = []
     for decision in decisions:
         try:
             replayed = carry_out(opened, decision, run_id)
+        except OwnershipError:
+            raise
         except RowtrailError as error:
             opened.ledger.decisions.finish(decision.id, DecisionState.FAILED, str(error))
-            opened.ledger.runs.finish(run_id, RunState.FAILED, str(error))
-            raise
+            errors.append(error)
+            continue
         opened.ledger.decisions.finish(decision.id, DecisionState.DONE, replayed.text)
         results.append(_result(decision, replayed, decision.id))
+    if errors:
+        opened.ledger.runs.finish(run_id, RunState.FAILED, str(errors[0]))
+        raise errors[0]
     opened.ledger.runs.finish(run_id, RunState.COMPLETE)
     return results
+
+
+def _refuse(
+    definition: PipelineDefinition, decisions: Sequence[Decision], error: RowtrailError
+) -> None:
+    """Marks what is still pending as failed."""
+    with closing(existing_ledger(definition)) as ledger:
+        pending = {decision.id for decision in ledger.decisions.pending()}
+        for decision in decisions:
+            if decision.id in pending:
+                ledger.decisions.finish(decision.id, DecisionState.FAILED, str(error))
 
 
 def _preview(opened: OpenPipeline, requests: Sequence[Request]) -> list[RequestResult]:

@@ -13,6 +13,7 @@ from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
     DecisionState,
     RunState,
+    StreamRecord,
     StreamState,
 )
 from rowtrail.connectors.base import ReadState
@@ -23,6 +24,7 @@ from rowtrail.connectors.errors import (
     RowtrailError,
     TransientError,
 )
+from rowtrail.pipelines.breakers import stopped_for_deletes
 from rowtrail.pipelines.commit import Faults, commit_batch, no_faults
 from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.lane import (
@@ -146,7 +148,7 @@ def _run_stream(
         return replace(result, skipped=skipped, needs_snapshot=lost)
     opened.reporter.stream_started(stream.name, stream.capture.value)
     try:
-        ready = make_ready(opened, stream, run_id, _breakers(opened.definition.breakers, options))
+        ready = make_ready(opened, stream, run_id, _breakers(opened, options, record))
         position = ready.state.position
         with closing(_batches(opened, ready)) as batches:
             for changes in batches:
@@ -187,10 +189,18 @@ def _note_stop(opened: OpenPipeline, stream: StreamDefinition, error: RowtrailEr
     opened.ledger.streams.set_state(stream.name, state, str(error))
 
 
-def _breakers(limits: Breakers, options: RunOptions) -> Breakers:
-    if options.allow_deletes is None:
+def _breakers(opened: OpenPipeline, options: RunOptions, record: StreamRecord | None) -> Breakers:
+    limits = opened.definition.breakers
+    if options.allow_deletes is not None:
+        return replace(limits, deleted_share=options.allow_deletes)
+    if record is None or not stopped_for_deletes(record):
         return limits
-    return replace(limits, deleted_share=options.allow_deletes)
+    # Else a nightly run would take the same share of what is left, night after night.
+    opened.reporter.note(
+        f"{record.name}: it was stopped for deleting too much; until somebody allows it "
+        f"(--allow-deletes, or `rowtrail stream resume {record.name}`) it deletes nothing."
+    )
+    return replace(limits, deleted_share=0.0)
 
 
 def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, None, None]:

@@ -25,7 +25,7 @@ from rowtrail.checkpoints.errors import (
     LedgerFullError,
 )
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
-from rowtrail.checkpoints.states import BatchState
+from rowtrail.checkpoints.states import BatchKind, BatchState, DecisionKind
 from tests.checkpoints.desk import NOTHING, Desk, FakeClock, failure, manifest, record
 from tests.checkpoints.ledger_conformance import LedgerConformance
 from tests.checkpoints.rules_leases import PROCESSES
@@ -430,3 +430,38 @@ def test_pandas_is_not_needed(path: Path) -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout
     assert said == "[]\n"
+
+
+class TestALossOfPower:
+    """What the ledger may lose is closed or opened again; a manifest, a decision or a lease never.
+
+    https://sqlite.org/pragma.html#pragma_synchronous: 1 is NORMAL, 2 is FULL.
+    """
+
+    def synchronous(self, ledger: Ledger) -> int:
+        raw = ledger._store.engine.raw_connection()
+        try:
+            (level,) = raw.cursor().execute("PRAGMA synchronous").fetchone() or (None,)
+        finally:
+            raw.close()
+        assert isinstance(level, int)
+        return level
+
+    def test_what_must_be_on_the_disk_is_waited_for(self, desk: Desk) -> None:
+        ledger = desk.ledger
+        batch = ledger.batches.open(desk.run, "orders", BatchKind.CAPTURE, 1)
+        assert self.synchronous(ledger) == 1
+        ledger.batches.prepare(manifest(batch.batch_id, [1], 1))
+        assert self.synchronous(ledger) == 2
+        ledger.batches.close(batch.batch_id, NOTHING)
+        assert self.synchronous(ledger) == 1
+        ledger.decisions.request(DecisionKind.RETRY, "orders", [], actor="ann")
+        assert self.synchronous(ledger) == 2
+        ledger.runs.start()
+        assert self.synchronous(ledger) == 1
+        ledger.leases.acquire("here")
+        assert self.synchronous(ledger) == 2
+        ledger.streams.next_read("orders")
+        assert self.synchronous(ledger) == 1
+        ledger.streams.begin_epoch("orders", "cursor", "orders")
+        assert self.synchronous(ledger) == 2

@@ -6,6 +6,7 @@ import pytest
 
 from rowtrail import Breakers
 from rowtrail.checkpoints.states import RunState
+from rowtrail.pipelines.stream_actions import resume
 from tests.pipelines.world import World
 
 
@@ -56,3 +57,35 @@ def test_more_deletes_than_rows_can_be_allowed(world: World) -> None:
     assert len(world.loaded()) == 12
     assert pipeline.run(allow_deletes=1.0).complete
     assert world.loaded() == {}
+
+
+def test_a_scheduler_does_not_empty_the_target_step_by_step(world: World, capture: str) -> None:
+    """Each run alone would stay below the limit, counted from what the last one left."""
+    pipeline = world.pipeline(capture=capture, batch_rows=20, breakers=Breakers(sample=10))
+    world.put((n, n, "x") for n in range(1, 201))
+    pipeline.run()
+    for key in range(11, 201):
+        world.delete(key)
+    assert pipeline.run().state is RunState.FAILED
+    left = len(world.loaded())
+    assert left >= 140
+    for _ in range(3):
+        assert pipeline.run().state is RunState.FAILED
+        assert len(world.loaded()) == left
+    assert pipeline.run(allow_deletes=1.0).complete
+    assert world.loaded() == world.expected()
+
+
+def test_a_stream_that_a_person_resumed_may_delete_again(world: World) -> None:
+    pipeline = world.pipeline(batch_rows=20, breakers=Breakers(sample=10))
+    world.put((n, n, "x") for n in range(1, 201))
+    pipeline.run()
+    for key in range(101, 201):
+        world.delete(key)
+    assert pipeline.run().state is RunState.FAILED
+    world.put((n, n, "back") for n in range(101, 201))
+    world.delete(1)
+    assert pipeline.run().state is RunState.FAILED
+    resume(pipeline.definition, "orders")
+    assert pipeline.run().complete
+    assert world.loaded() == world.expected()

@@ -11,6 +11,7 @@ from rowtrail.checkpoints.states import BatchState, DecisionKind
 from rowtrail.connectors.base import Load
 from rowtrail.connectors.errors import RecordError, RowtrailError, StopError
 from rowtrail.pipelines import retrying
+from rowtrail.pipelines.progress import Silent
 from tests.pipelines.wires import cut, wire_destination, wire_source
 from tests.pipelines.witness import batches, ledger_of, outcomes, record
 from tests.pipelines.world import World
@@ -185,3 +186,28 @@ def test_a_source_that_cannot_be_told_does_not_undo_a_batch(
     assert result.complete
     assert sources[0].acknowledged == 2 * result.streams["orders"].batches
     assert world.loaded() == world.expected()
+
+
+def test_a_source_that_can_never_be_told_is_told_by_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch is at the target: the run is complete, and says what it could not do."""
+    told: list[str] = []
+
+    class Listening(Silent):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    pipeline = world.pipeline(batch_rows=2)
+    world.put((n, n, "x") for n in range(1, 6))
+    pipeline.run()
+    world.put((n, n, "y") for n in range(1, 6))
+    with monkeypatch.context() as patched:
+        wire_source(patched, acknowledging=lambda number: cut())
+        assert pipeline.run(reporter=Listening()).complete
+    assert "could not forget what is loaded: The connection was cut." in told[-1]
+    assert world.loaded() == world.expected()
+    world.put([(1, 1, "z")])
+    assert pipeline.run().complete
+    assert world.loaded() == world.expected()
+    assert world.sql("SELECT count(*) FROM _rowtrail_log_orders") == [(0,)]
