@@ -23,6 +23,7 @@ from rowtrail.checkpoints.states import (
     FailureState,
     HeldBack,
     Manifest,
+    RunKind,
     RunState,
     StreamRecord,
     StreamState,
@@ -63,7 +64,7 @@ class _Leases:
 
 
 class _Runs:
-    def start(self) -> str:
+    def start(self, kind: RunKind = RunKind.RUN) -> str:
         return str(uuid4())
 
     def finish(self, run_id: str, state: RunState, message: str | None = None) -> None: ...

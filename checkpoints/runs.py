@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Row, select
 
 from rowtrail.checkpoints.errors import TransitionError, UnknownError
-from rowtrail.checkpoints.states import RUN_TRANSITIONS, RunRecord, RunState
+from rowtrail.checkpoints.states import RUN_TRANSITIONS, RunKind, RunRecord, RunState
 from rowtrail.checkpoints.store import Store
 from rowtrail.checkpoints.tables import runs
 
@@ -17,13 +17,13 @@ class Runs:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def start(self) -> str:
+    def start(self, kind: RunKind = RunKind.RUN) -> str:
         """Begins a run and returns its id."""
         run_id = str(uuid4())
         with self._store.write(durable=False) as connection:
             connection.execute(
                 runs.insert().values(
-                    id=run_id, state=RunState.RUNNING, started_at=self._store.now()
+                    id=run_id, kind=kind, state=RunState.RUNNING, started_at=self._store.now()
                 )
             )
         return run_id
@@ -48,10 +48,12 @@ class Runs:
         with self._store.read() as connection:
             return _get(connection, run_id)
 
-    def recent(self, limit: int = 10) -> list[RunRecord]:
-        """The last runs, the newest first."""
+    def recent(self, limit: int = 10, kind: RunKind | None = None) -> list[RunRecord]:
+        """The last runs, of one kind or of all, the newest first."""
+        query = select(runs).order_by(runs.c.number.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(runs.c.kind == kind)
         with self._store.read() as connection:
-            query = select(runs).order_by(runs.c.number.desc()).limit(limit)
             return [_record(row) for row in connection.execute(query)]
 
     def abandon_running(self) -> list[str]:
@@ -84,6 +86,7 @@ def _get(connection: Connection, run_id: str) -> RunRecord:
 def _record(row: Row[Any]) -> RunRecord:
     return RunRecord(
         id=row.id,
+        kind=RunKind(row.kind),
         state=RunState(row.state),
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -35,6 +35,12 @@ class Stage(StrEnum):
     LOAD = "load"
 
 
+class RunKind(StrEnum):
+    RUN = "run"  # of the pipeline: all that the source has to report
+    REQUEST = "request"  # what a person asked for: a few records
+    RECOVERY = "recovery"  # what a target knew and the ledger did not
+
+
 class RunState(StrEnum):
     RUNNING = "running"
     COMPLETE = "complete"
@@ -269,6 +275,7 @@ class BatchRecord:
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     id: str
+    kind: RunKind
     state: RunState
     started_at: datetime
     ended_at: datetime | None

@@ -78,6 +78,7 @@ runs = Table(
     metadata,
     Column("number", _Serial, primary_key=True),
     Column("id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),

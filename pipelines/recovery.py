@@ -12,6 +12,7 @@ from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     BatchState,
     NewFailure,
+    RunKind,
     RunState,
     Stage,
     StreamRecord,
@@ -129,7 +130,7 @@ def _restore_failures(
     there = destination.describe(table)
     if there is None or not there.gaps:
         return []
-    run_id = ledger.runs.start()
+    run_id = ledger.runs.start(RunKind.RECOVERY)
     restored = ledger.failures.restore([_failure(gap) for gap in there.gaps], run_id)
     words = f"Stream {stream}: {restored:,} failed records are known again, without images."
     ledger.runs.finish(run_id, RunState.COMPLETE, words)

@@ -17,6 +17,7 @@ from rowtrail.checkpoints.states import (
     Decision,
     DecisionKind,
     DecisionState,
+    RunKind,
     RunState,
     Stage,
 )
@@ -140,7 +141,7 @@ def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[Requ
     results = []
     for note in recover_streams(opened):
         opened.reporter.note(note)
-    run_id = opened.ledger.runs.start()
+    run_id = opened.ledger.runs.start(RunKind.REQUEST)
     errors: list[RowtrailError] = []
     for decision in decisions:
         try:

@@ -11,6 +11,7 @@ from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.states import (
     RUN_TRANSITIONS,
     DecisionKind,
+    RunKind,
     RunState,
     StreamState,
 )
@@ -43,7 +44,9 @@ class RunRules:
         assert [one.id for one in ledger.runs.recent(3)] == runs[:0:-1]
 
     def test_runs_that_died_are_abandoned(self, ledger: Ledger) -> None:
-        done = ledger.runs.start()
+        done = ledger.runs.start(RunKind.REQUEST)
+        assert [one.id for one in ledger.runs.recent(kind=RunKind.REQUEST)] == [done]
+        assert ledger.runs.recent(kind=RunKind.RUN) == []
         ledger.runs.finish(done, RunState.COMPLETE)
         died = [ledger.runs.start(), ledger.runs.start()]
         assert ledger.runs.abandon_running() == died

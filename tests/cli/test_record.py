@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 
@@ -124,3 +125,23 @@ def test_json_has_state_failure_and_trail(spoiled: Place) -> None:
     assert (document["record"], document["state"]) == ("orders:2", "failed")
     assert document["failure"]["error_class"] == "NoRateError"
     assert [entry["event"] for entry in document["trail"]] == ["failed"]
+
+
+def test_what_is_advised_can_be_typed_whatever_the_key(place: Place) -> None:
+    place.use_transform()
+    place.put((-4, 1, "bad"))
+    place.type("run")
+    advice = [
+        shlex.split(line)[1:]
+        for line in place.type("record", "orders", "--", "-4").out.splitlines()
+        if line.startswith("    rowtrail")
+    ]
+    assert [line[0] for line in advice] == ["retry", "retry", "ignore"]
+    for line in advice:
+        assert place.type(*line).code == (0 if line[0] == "ignore" else 3)
+    (undo,) = [
+        shlex.split(line)[1:]
+        for line in place.type("record", "orders", "--", "-4").out.splitlines()
+        if line.startswith("    rowtrail")
+    ]
+    assert place.type(*undo).code == 0

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
+from rowtrail.checkpoints.ledger import open_ledger
+from rowtrail.pipelines.commit import Point
+from rowtrail.pipelines.config import load_pipeline
+from rowtrail.pipelines.run import run_pipeline
 from tests.cli.place import FILE, Place
+from tests.pipelines.crashing import Crash, CrashAt
 
 TWO = FILE + "\n[streams.people]\n"
 
@@ -105,3 +112,28 @@ def test_status_before_the_first_run(place: Place) -> None:
     document = place.type("status", "--json").document
     assert (document["last_run"], document["exit_code"]) == (None, 3)
     assert document["streams"][0]["state"] == "never loaded"
+
+
+def test_status_after_a_first_run_that_was_cut_off(place: Place) -> None:
+    """Never plain green while rows are missing."""
+    place.put(*((number, 1, "x") for number in range(1, 6)))
+    place.write(FILE + "batch_rows = 2\n")
+    with pytest.raises(Crash):
+        run_pipeline(load_pipeline(place.file), faults=CrashAt(Point.CLOSED))
+    with closing(open_ledger(place.ledger, "shop")) as ledger:
+        held = ledger.leases.current()
+        assert held is not None
+        ledger.leases.release(held.generation)
+    status = place.type("status")
+    assert status.code == 3
+    assert "half loaded" in status.out and "`rowtrail run` goes on with it" in status.out
+    assert "was cut off. What it had committed stays" in status.out
+    assert place.type("run").code == 0
+    assert place.type("status").code == 0
+    assert place.loaded() == place.expected()
+
+
+def test_a_request_is_not_the_last_run(spoiled: Place) -> None:
+    before = spoiled.type("status", "--json").document["last_run"]
+    spoiled.type("replay", "orders", "1")
+    assert spoiled.type("status", "--json").document["last_run"] == before

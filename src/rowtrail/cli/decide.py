@@ -17,7 +17,7 @@ from rowtrail.cli.common import (
     ledger_of,
     read_pipeline,
 )
-from rowtrail.cli.output import cause, count, named, print_json, say
+from rowtrail.cli.output import cause, command, count, print_json, say
 from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _note_ignored(definition: PipelineDefinition, stream: str, ids: Sequence[Rec
     with ledger_of(definition) as ledger:
         ignored = ledger.failures.list(stream, (FailureState.IGNORED,), ids)
     for one in ignored:
-        undo = f"rowtrail ignore {named(one.record_id)} --undo"
+        undo = command("ignore", one.record_id, "--undo")
         say(f"{one.record_id} is ignored and stays so; `{undo}` comes first.", to=sys.stderr)
 
 

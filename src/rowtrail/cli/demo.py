@@ -17,7 +17,8 @@ from rowtrail.cli.output import print_json
 if TYPE_CHECKING:
     from rowtrail.sample_data.day_two import Poison
 
-FILES = ("shop.db", "warehouse.duckdb", "rowtrail.toml")
+MARK = ".rowtrail-demo"
+"""A file in a demo's folder: what is there may go when the demo is shown again."""
 
 
 def register(app: typer.Typer) -> None:
@@ -117,18 +118,26 @@ class _Story:
             raise ConfigurationError(
                 f"{self._folder} is a file. Name a folder: rowtrail demo FOLDER."
             )
-        entries = {entry.name for entry in self._folder.iterdir()} if self._folder.exists() else ()
-        foreign = set(entries) - {*FILES, ".rowtrail", "shop.db-wal", "shop.db-shm"}
-        if foreign:
-            raise ConfigurationError(
-                f"{self._folder} holds files that are not the demo's: "
-                f"{', '.join(sorted(foreign))}. Name another folder: rowtrail demo FOLDER."
-            )
-        if self._folder.exists():
-            shutil.rmtree(self._folder)
-        self._folder.mkdir(parents=True, mode=0o700)
         template = Path(sample_data.__file__).with_name("rowtrail.toml")
-        (self._folder / "rowtrail.toml").write_text(template.read_text("utf-8"), "utf-8")
+        try:
+            found = (
+                sorted(one.name for one in self._folder.iterdir()) if self._folder.exists() else []
+            )
+            if found and MARK not in found:
+                raise ConfigurationError(
+                    f"{self._folder} holds files that are not a demo's: {', '.join(found[:5])}"
+                    f"{' …' if len(found) > 5 else ''}. Name another folder: rowtrail demo FOLDER."
+                )
+            if found:
+                shutil.rmtree(self._folder)
+            self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            (self._folder / MARK).touch()
+            (self._folder / "rowtrail.toml").write_text(template.read_text("utf-8"), "utf-8")
+        except OSError as error:
+            raise ConfigurationError(
+                f"The demo cannot be made in {self._folder}: {error.strerror}. Name another "
+                f"folder: rowtrail demo FOLDER."
+            ) from error
 
     def chapter(self, title: str) -> None:
         self._chapters += 1

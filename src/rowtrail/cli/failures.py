@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, ledger_of, read_pipeline
-from rowtrail.cli.output import cause, count, is_are, minute, named, print_json, print_table, say
+from rowtrail.cli.output import cause, command, count, is_are, minute, print_json, print_table, say
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.states import Failure, FailureGroup, FailureState
@@ -78,9 +78,8 @@ def _tell(found: Sequence[Failure], total: int, states: Sequence[FailureState]) 
         )
     else:
         say(f"{count(total, 'record')} {is_are(total)} held back.")
-    first = named(found[0].record_id)
     say("The whole story of one, and what to do:", hanging="  ")
-    say(f"  rowtrail record {first}")
+    say(f"  {command('record', found[0].record_id)}")
 
 
 def _what(one: Failure) -> str:

@@ -100,8 +100,10 @@ def is_are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def named(record_id: RecordId) -> str:
-    """The record as arguments of a command: `orders 42`, quoted for a shell where needed."""
+def command(verb: str, record_id: RecordId, options: str = "") -> str:
+    """A command for one record, as it is typed: `rowtrail retry orders 42 --from extract`."""
     key = str(record_id).removeprefix(f"{record_id.stream}:")
-    dashes = "-- " if key.startswith("-") else ""
-    return f"{dashes}{shlex.quote(record_id.stream)} {shlex.quote(key)}"
+    name = f"{shlex.quote(record_id.stream)} {shlex.quote(key)}"
+    # Behind two dashes nothing is an option any more.
+    words = (verb, options, f"-- {name}") if key.startswith("-") else (verb, name, options)
+    return " ".join(("rowtrail", *filter(None, words)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rowtrail.cli.common import DEFAULT_FILE, FAILED, Json, PipelineFile, ledger_of, read_pipeline
-from rowtrail.cli.output import cause, count, named, print_json, say, when
+from rowtrail.cli.output import cause, command, count, print_json, say, when
 from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ def _tell(
     if steps:
         say()
         say("What to do:")
-    for condition, command in steps:
+    for condition, step in steps:
         say(f"{condition}:", indent="  ")
-        say(command, indent="    ", hanging="  ")
+        say(step, indent="    ", hanging="  ")
 
 
 _WORDS = {
@@ -146,14 +146,14 @@ def _sentence(entry: TrailEntry) -> str:
 
 def _next_steps(held: Failure) -> Iterator[tuple[str, str]]:
     """(when, the command to type) for a record that is held back."""
-    name = named(held.record_id)
+    one = held.record_id
     if held.state.value == "ignored":
-        yield "If it is to be loaded after all", f"rowtrail ignore {name} --undo"
+        yield "If it is to be loaded after all", command("ignore", one, "--undo")
         return
     if held.stage.value != "extract":
-        yield "If the transform or the target was mended", f"rowtrail retry {name}"
-    yield "If the row was mended at the source", f"rowtrail retry {name} --from extract"
-    yield "If it is to stay out", f"rowtrail ignore {name} --reason 'why'"
+        yield "If the transform or the target was mended", command("retry", one)
+    yield "If the row was mended at the source", command("retry", one, "--from extract")
+    yield "If it is to stay out", command("ignore", one, "--reason 'why'")
 
 
 def _tell_unknown(definition: PipelineDefinition, record_id: RecordId) -> None:

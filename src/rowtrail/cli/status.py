@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rowtrail.pipelines.definition import PipelineDefinition
 
 NEVER_LOADED = "never loaded"
+HALF_LOADED = "half loaded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,10 @@ def status(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
 
 
 def _look(ledger: Ledger, definition: PipelineDefinition) -> PipelineStatus:
+    from rowtrail.checkpoints.states import RunKind
+
     lease = ledger.leases.current()
-    runs = ledger.runs.recent(1)
+    runs = ledger.runs.recent(1, RunKind.RUN)
     return PipelineStatus(
         pipeline=definition.name,
         streams=[
@@ -112,6 +115,8 @@ def _stream_status(ledger: Ledger, record: StreamRecord | None, name: str) -> St
         state = record.state.value
     elif record.position is None:  # not read yet, or not since `stream resnapshot`
         state = "to be read anew" if record.sequence else NEVER_LOADED
+    elif record.watermark is None:  # of this epoch no read has come to its end
+        state = HALF_LOADED
     else:
         state = f"complete except {held_back:,}" if held_back else "complete"
     return StreamStatus(
@@ -153,6 +158,11 @@ def _tell(found: PipelineStatus) -> None:
 def _tell_stream(one: StreamStatus) -> None:
     if one.reason:
         say(f"{one.stream} is {_STATES.get(one.state, one.state)}: {one.reason}")
+    if one.state == HALF_LOADED:
+        say(
+            f"{one.stream} is half loaded: its first read has not come to its end; `rowtrail run` "
+            f"goes on with it."
+        )
     if one.held_back:
         say(
             f"{one.stream}: {count(one.held_back, 'record')} {is_are(one.held_back)} held back; "
@@ -169,8 +179,13 @@ _STATES = {"needs snapshot": "in need of a snapshot"}
 
 
 def _tell_run(run: RunRecord) -> None:
-    ended = run.ended_at or run.started_at
-    seconds = (ended - run.started_at).total_seconds()
+    if run.ended_at is None:
+        say(
+            f"The last run, at {when(run.started_at)} UTC, was cut off. What it had committed "
+            f"stays; `rowtrail run` goes on from there."
+        )
+        return
+    seconds = (run.ended_at - run.started_at).total_seconds()
     state = {"complete": "complete", "complete except": "complete except some records"}
     word = state.get(run.state.value, run.state.value)
     say(f"The last run, at {when(run.started_at)} UTC, took {seconds:,.1f} s and was {word}.")

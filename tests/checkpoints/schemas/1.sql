@@ -15,6 +15,7 @@ CREATE TABLE schema_versions (
 CREATE TABLE runs (
 	number INTEGER NOT NULL, 
 	id TEXT NOT NULL, 
+	kind TEXT NOT NULL, 
 	state TEXT NOT NULL, 
 	started_at BIGINT NOT NULL, 
 	ended_at BIGINT, 
