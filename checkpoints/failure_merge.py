@@ -164,11 +164,23 @@ def _insert_new(connection: Connection, batch: Row[Any], now: datetime) -> None:
         _same_version(),
     )
     at = literal(now, Instant)
+    # A record that failed again in a newer version is out of order since it first failed.
+    since = (
+        select(func.min(failures.c.first_at))
+        .where(
+            failures.c.stream_id == batch.stream_id,
+            failures.c.key == prepared.c.key,
+            failures.c.ended_at.is_(None),
+            _version(failures) < _version(prepared),
+        )
+        .correlate(prepared)
+        .scalar_subquery()
+    )
     values = {
         "stream_id": literal(batch.stream_id),
         "state": case((outdated, FailureState.SUPERSEDED), else_=prepared.c.state),
         "attempts": literal(1),
-        "first_at": at,
+        "first_at": func.coalesce(since, at),
         "last_at": at,
         "run_id": literal(batch.run_id),
         "batch": literal(batch.id),

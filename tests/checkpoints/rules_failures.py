@@ -63,6 +63,16 @@ class FailureRules:
         assert desk.states() == {older: SUPERSEDED, newer: FAILED}
         assert [held.failure_id for held in desk.held()] == [newer]
 
+    def test_a_record_that_fails_again_is_held_back_since_it_first_failed(self, desk: Desk) -> None:
+        first = desk.fail(7, 5)
+        since = desk.ledger.failures.get(first).first_at
+        last = desk.ledger.failures.get(desk.fail(7, 6))
+        assert (last.first_at, last.version) == (since, version(6))
+        assert last.last_at > since
+        (loaded,) = desk.held()
+        desk.close([7], 7, ends=(end(loaded.failure_id),))
+        assert desk.ledger.failures.get(desk.fail(7, 8)).first_at > last.last_at
+
     def test_a_failure_older_than_one_held_back_is_recorded_as_superseded(self, desk: Desk) -> None:
         newer = desk.fail(7, 6)
         desk.close([], 5, failures=(failure(7, 5),))
