@@ -123,6 +123,11 @@ class Place:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Asks the target."""
+        with duckdb.connect(str(self.target), read_only=True) as connection:
+            return connection.execute(statement).fetchall()
+
     def loaded(self) -> set[int]:
         """The ids of the live orders at the target."""
         with duckdb.connect(str(self.target), read_only=True) as connection:

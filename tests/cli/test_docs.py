@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from rowtrail.cli.app import app
 from rowtrail.connectors import type_names
 from rowtrail.pipelines import config_model
+from tests.cli.place import FILE, Place
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
@@ -107,6 +108,26 @@ def _type(schema: dict[str, object]) -> str:
     if one["type"] == "array":
         return "list of texts"
     return "table of texts" if one["type"] == "object" else kinds.get(one["type"], one["type"])
+
+
+def test_the_transform_of_the_docs_does_what_they_say(place: Place) -> None:
+    text = (DOCS / "transforms.md").read_text("utf-8")
+    code, settings = (
+        re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "toml")
+    )
+    assert code is not None and settings is not None
+    (place.folder / "transforms.py").write_text(code[1], "utf-8")
+    place.write(FILE.replace("[streams.orders]\n", settings[1]))
+    place.sql("DROP TABLE orders")
+    place.sql(
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, status TEXT, total DECIMAL(10,2), "
+        "rate DECIMAL(4,2), internal_note TEXT)"
+    )
+    place.sql("INSERT INTO orders VALUES (1, 'paid', 10.5, 1.2, 'x'), (2, 'test', 1, 1, 'y')")
+    answer = place.type("run", "--json").document["streams"]["orders"]
+    assert (answer["counts"]["loaded"], answer["counts"]["filtered"]) == (1, 1)
+    assert place.query("SELECT id, total_eur::VARCHAR FROM orders") == [(1, "12.60")]
+    assert "internal_note" not in str(place.query("DESCRIBE orders"))
 
 
 if __name__ == "__main__":  # prints the tables, to be put into docs/configuration.md
