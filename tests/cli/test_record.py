@@ -80,7 +80,7 @@ def test_a_record_that_nobody_has_seen(spoiled: Place) -> None:
     spoiled.put((99, 1, "new"))
     late = spoiled.type("record", "orders", "99")
     assert late.code == 1
-    assert "it came after the last run" in late.out
+    assert "It came after the last run" in late.out
     assert spoiled.type("record", "orders", "99", "--json").document == {
         "record": "orders:99",
         "state": "unknown",
@@ -145,3 +145,18 @@ def test_what_is_advised_can_be_typed_whatever_the_key(place: Place) -> None:
         if line.startswith("    rowtrail")
     ]
     assert place.type(*undo).code == 0
+
+
+def test_why_the_source_has_it_and_the_warehouse_not(place: Place) -> None:
+    place.put((7, 1, "x"))
+    place.type("stream", "pause", "orders")
+    assert "has no ledger" in place.type("record", "orders", "7").err
+    place.sql("ALTER TABLE orders RENAME TO others")
+    place.type("run")
+    place.sql("ALTER TABLE others RENAME TO orders")
+    place.put((8, 1, "x"))
+    assert "has yet to be read from the start" in place.type("record", "orders", "8").out
+    place.type("run")
+    place.type("stream", "pause", "orders")
+    place.put((9, 1, "x"))
+    assert "Stream orders is paused" in place.type("record", "orders", "9").out

@@ -70,6 +70,7 @@ def demo(
         key = ",".join(map(str, poison.key))
         story.run("retry", poison.stream, key, "--from", "extract")
     story.run("record", "orders", "42")
+    story.say("Mending them changed their rows, so that the next run reads these once more:")
     story.run("run")
     story.run("status")
 

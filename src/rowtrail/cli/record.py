@@ -15,7 +15,7 @@ from rowtrail.cli.records import record_ids, split
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.checkpoints.record_id import RecordId
-    from rowtrail.checkpoints.states import Failure, TrailEntry
+    from rowtrail.checkpoints.states import Failure, StreamRecord, TrailEntry
     from rowtrail.pipelines.definition import PipelineDefinition
 
 DELETE = 3
@@ -44,7 +44,8 @@ def record(
     with ledger_of(definition) as ledger:
         (record_id,) = record_ids(definition, ledger, name, keys)
         held = _held_back(ledger, record_id)
-        trail = ledger.trail(record_id) if ledger.streams.get(name) is not None else []
+        known = ledger.streams.get(name)
+        trail = ledger.trail(record_id) if known is not None else []
     state = _state(held, trail)
     if json:
         failure = None if held is None else {**asdict(held), "record_id": str(held.record_id)}
@@ -59,7 +60,7 @@ def record(
     elif trail:
         _tell(record_id, state, held, trail)
     else:
-        _tell_unknown(definition, record_id)
+        _tell_unknown(definition, record_id, known)
     if not trail:
         raise typer.Exit(FAILED)
 
@@ -156,15 +157,33 @@ def _next_steps(held: Failure) -> Iterator[tuple[str, str]]:
     yield "If it is to stay out", command("ignore", one, "--reason 'why'")
 
 
-def _tell_unknown(definition: PipelineDefinition, record_id: RecordId) -> None:
+def _tell_unknown(
+    definition: PipelineDefinition, record_id: RecordId, known: StreamRecord | None
+) -> None:
     say(f"The ledger has never seen {record_id}.")
     there = _is_at_source(definition, record_id)
     if there is None:
         say("The source could not be asked whether it has such a row. Check the key.")
     elif there:
-        say("The source has this row now: it came after the last run. `rowtrail run` loads it.")
+        say(f"The source has this row now. {_why_not_read(record_id.stream, known)}")
     else:
         say("The source has no such row either. Check the key, and the stream's table.")
+
+
+def _why_not_read(stream: str, known: StreamRecord | None) -> str:
+    if known is None or known.position is None:
+        return f"Stream {stream} has yet to be read from the start: `rowtrail run {stream}`."
+    if known.state_reason:
+        return f"Stream {stream} is {known.state.value}: {known.state_reason}"
+    if known.watermark is None:
+        return (
+            f"The first read of stream {stream} has not come to its end: `rowtrail run {stream}` "
+            f"goes on with it."
+        )
+    return (
+        f"It came after the last run, at {when(known.updated_at)} UTC, and `rowtrail run {stream}` "
+        f"loads it; or it was loaded under a ledger that was lost."
+    )
 
 
 def _is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool | None:
