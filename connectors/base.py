@@ -66,8 +66,9 @@ class Known(Protocol):
         """Keys in the range (after, upto], in key order; None is unbounded.
 
         The key columns and `present` (bool): true where the target has a live row or a record is
-        held back, so that its delete matters; false where it is known to be absent on purpose
-        (a transform dropped it). Keys order as in SQL with binary collation, column by column.
+        held back; false where it is known to be absent on purpose (a transform dropped it). Either
+        kind is known until its delete is reported, and is not new before. Keys order as in SQL with
+        binary collation, column by column.
         """
         ...
 
@@ -108,7 +109,8 @@ class Source(Protocol):
         The next item is asked for, in a thread of its own, while the last one is being made
         durable. `state.known` waits for that and then shows it: ask it as late as possible. Between
         items no transaction stays open, and `acknowledge` may be called. Raises PositionLostError
-        when the position is gone.
+        when the position is gone or the source is older than it, ConfigurationError when several
+        rows have one key, before any of them is reported; `fetch` does so too.
         """
         ...
 
@@ -256,8 +258,10 @@ class Destination(Protocol):
     def alter(self, target: Target) -> list[str]:
         """Creates the table, or adds the columns it lacks; returns the statements it ran.
 
+        The table is this stream's from then on, however its name is spelled, until it is dropped.
         Never part of `write`. Raises ConfigurationError when an existing column has a type that
-        does not take the target's values without loss, or the table was not made by Rowtrail.
+        does not take the target's values without loss, the table was not made by Rowtrail, or
+        another stream or pipeline fills it.
         """
         ...
 

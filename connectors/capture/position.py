@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -49,14 +49,6 @@ def decode(stream: str, capture: str, token: str, names: Set[str]) -> dict[str, 
         f"so that nothing can be read from it. Read the stream anew: "
         f"rowtrail run --resnapshot {stream}"
     )
-
-
-def values(found: Sequence[object] | None) -> Values | None:
-    return None if found is None else tuple(found)
-
-
-def utc_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
 
 
 def _pack(value: object) -> object:

@@ -40,13 +40,14 @@ def keys_gone(
     span: KeyRange | None,
     keys: pa.RecordBatch,
 ) -> pa.RecordBatch:
-    """The keys in the range that the target has and the source does not, in key order."""
+    """The keys in the range that are known and that the source does not have, in key order.
+
+    Those that are absent on purpose too: were they known for ever, a row that comes back under
+    such a key would never be new.
+    """
     if span is None:
         return no_keys(schema)
-    wanted = schema.arrow_key()
-    found = known.keys(*span)
-    present = found.filter(found.column("present")).select(wanted.names).cast(wanted)
-    return _without(engine, present, pa.Table.from_batches([keys]))
+    return _without(engine, _known_keys(known, span, schema), pa.Table.from_batches([keys]))
 
 
 def keys_unknown(
@@ -59,9 +60,12 @@ def keys_unknown(
     """The keys in the range that the source has and of which nothing is known, in key order."""
     if span is None:
         return no_keys(schema)
+    return _without(engine, pa.Table.from_batches([keys]), _known_keys(known, span, schema))
+
+
+def _known_keys(known: Known, span: KeyRange, schema: TableSchema) -> pa.Table:
     wanted = schema.arrow_key()
-    found = known.keys(*span).select(wanted.names).cast(wanted)
-    return _without(engine, pa.Table.from_batches([keys]), found)
+    return known.keys(*span).select(wanted.names).cast(wanted)
 
 
 def _without(engine: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table) -> pa.RecordBatch:

@@ -48,6 +48,7 @@ class LogState:
     log: str  # random; another one when the log was made again
     acknowledged: int  # entries up to here may have been deleted
     last: int  # the newest entry's sequence, deleted or not; 0 when there never was one
+    token: int | None  # of the entry that was asked for; None when the log does not have it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +62,18 @@ class LogPage:
     sequences: pa.Array  # int64, rising
     operations: pa.Array  # uint8; DELETE where there is no row
     last: int  # the last sequence read; all entries up to it were read
+    token: int | None  # of the entry with that sequence; None when there is none
 
 
 class LoggedTable(KeyedTable, Protocol):
-    """A table whose changes triggers log. `Page.mark` is the log's last sequence at its time."""
+    """A table whose changes triggers log. `Page.mark` is the log's last sequence at its time.
 
-    def log_state(self) -> LogState | None:
-        """None when there is no log."""
+    Each entry has a token, which its insert draws at random: where the source was restored from a
+    back-up, a sequence is given out anew, but not with the same token.
+    """
+
+    def log_state(self, at: int | None) -> LogState | None:
+        """With the token of the entry at this sequence (None: the last one); None without a log."""
         ...
 
     def log_page(self, after: int, upto: int) -> LogPage: ...
@@ -79,6 +85,7 @@ class TriggerPosition:
 
     log: str
     sequence: int
+    entry: int | None  # the token of the one with this sequence, if there was one
     started: str  # UTC, ISO 8601: when the full read began
     full: bool = False  # in the midst of the full read
     after: Values | None = None  # the last key of it, in the source's own values
@@ -97,8 +104,8 @@ def read_log(table: LoggedTable, state: ReadState) -> Iterator[Changes]:
 
     Versions are (epoch, sequence, 0, 0). A page of the full read has the log's last sequence in the
     page's own transaction; the log is then read from the first page's on, so that nothing falls
-    between. Raises PositionLostError when the log is not the one of the position, or has gone on
-    without it.
+    between. Raises PositionLostError when the log is not the one of the position, has gone on
+    without it, or does not have the entry that the position has read.
     """
     at = _start(table, state)
     if at.full:
@@ -125,7 +132,7 @@ def _start(table: LoggedTable, state: ReadState) -> TriggerPosition:
     if state.position is not None:
         return TriggerPosition.parse(table.stream.name, state.position)
     started = datetime.now(UTC)
-    found = table.log_state()
+    found = table.log_state(None)
     if found is None:
         raise ConfigurationError(
             f"Stream {table.stream.name} has no change log at the source yet. Make it with: "
@@ -134,6 +141,7 @@ def _start(table: LoggedTable, state: ReadState) -> TriggerPosition:
     return TriggerPosition(
         log=found.log,
         sequence=found.last,
+        entry=found.token,
         started=started.isoformat(),
         full=True,
     )
@@ -179,7 +187,7 @@ def _log_read(table: LoggedTable, state: ReadState, at: TriggerPosition) -> Iter
     bound = _checked(table, at).last
     while at.sequence < bound:
         found = table.log_page(at.sequence, bound)
-        at = replace(at, sequence=found.last, after=None, known=None)
+        at = replace(at, sequence=found.last, entry=found.token, after=None, known=None)
         yield _log_changes(
             table, state.epoch, at.token(), found, started if at.sequence >= bound else None
         )
@@ -187,7 +195,7 @@ def _log_read(table: LoggedTable, state: ReadState, at: TriggerPosition) -> Iter
 
 def _checked(table: LoggedTable, at: TriggerPosition) -> LogState:
     """The log's state, when it still has everything from this position on."""
-    found = table.log_state()
+    found = table.log_state(at.sequence)
     lost = (
         "its change log is gone"
         if found is None
@@ -196,7 +204,7 @@ def _checked(table: LoggedTable, at: TriggerPosition) -> LogState:
         else "entries beyond its position were deleted from the change log"
         if found.acknowledged > at.sequence
         else "the source is older than its position, perhaps restored from a back-up"
-        if found.last < at.sequence
+        if _is_older(found, at)
         else None
     )
     if found is None or lost is not None:
@@ -206,6 +214,13 @@ def _checked(table: LoggedTable, at: TriggerPosition) -> LogState:
             f"--capture` has been run, then read it anew: rowtrail run --resnapshot {name}"
         )
     return found
+
+
+def _is_older(found: LogState, at: TriggerPosition) -> bool:
+    """Whether the entry that the position has read never was in this state of the source."""
+    if found.token is not None:
+        return found.token != at.entry
+    return found.last < at.sequence or (at.entry is not None and found.acknowledged < at.sequence)
 
 
 def _log_changes(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
 from rowtrail.connectors.destinations import duckdb_layout
+from rowtrail.connectors.destinations.duckdb_claims import CLAIMS_DDL, check_claim, claim_table
 from rowtrail.connectors.destinations.duckdb_errors import translated
 from rowtrail.connectors.destinations.duckdb_file import (
     DuckdbUrl,
@@ -44,6 +45,8 @@ from rowtrail.connectors.destinations.duckdb_sql import TableName, Transaction, 
 from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
 from rowtrail.connectors.errors import ConfigurationError
 
+_OWN_TABLES = (OWNER_DDL, CLAIMS_DDL, RECEIPTS_DDL, GAPS_DDL, WATERMARKS_DDL)
+
 
 class DuckdbDestination:
     """A DuckDB file. DuckDB lets one process in at a time: close it as soon as possible.
@@ -76,11 +79,14 @@ class DuckdbDestination:
 
     def alter(self, target: Target) -> list[str]:
         doing = f"make or widen table {target.table} of {self._path}"
+        pipeline = self._writer().pipeline
         self._layouts.pop(target.table, None)
         # Before the transaction: asking for a table that is not there would abort it.
         with translated(doing):
+            check_claim(self._connection, pipeline, target)
             statements = duckdb_layout.plan(self._connection, target)
         with self._transaction(doing) as work:
+            claim_table(work, self._connection, pipeline, target)
             for statement in statements:
                 work.run(statement)
         return statements
@@ -124,7 +130,7 @@ class DuckdbDestination:
         doing = f"claim {self._path}"
         prepare_private_log(self._path)
         with translated(doing), transaction(self._connection) as work:
-            for statement in (OWNER_DDL, RECEIPTS_DDL, GAPS_DDL, WATERMARKS_DDL):
+            for statement in _OWN_TABLES:
                 work.run(statement)
             claim(work, fence, str(self._path))
 

@@ -55,6 +55,12 @@ def update_gaps(work: Transaction, load: Load) -> None:
     )
 
 
+def forget_table(work: Transaction, table: str) -> None:
+    """Nothing is known of the table any more."""
+    for known in (GAPS_TABLE, WATERMARKS_TABLE):
+        work.run(f"DELETE FROM {known} WHERE table_name = ?", [table])
+
+
 def read_gaps(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Gap, ...]:
     """The open gaps of one table, the oldest first."""
     found = fetch_arrow(

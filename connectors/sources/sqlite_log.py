@@ -42,14 +42,18 @@ def registry() -> LogObject:
 
 
 def log_objects(table: SourceTable, key: Sequence[str]) -> list[LogObject]:
-    """The log table and its triggers. The key's columns have no affinity: values stay as are."""
+    """The log table and its triggers. The key's columns have no affinity: values stay as are.
+
+    Each entry draws a token, by which it is known from one that got the same number after the
+    database was restored from a back-up.
+    """
     columns = ", ".join(f"k{number}" for number in range(len(key)))
     name = log_table(table.name)
     made = LogObject(
         kind="TABLE",
         name=name,
         sql=f"CREATE TABLE {quote(name)} (seq INTEGER PRIMARY KEY AUTOINCREMENT, "
-        f"op INTEGER NOT NULL, {columns})",
+        f"token INTEGER NOT NULL DEFAULT (random()), op INTEGER NOT NULL, {columns})",
     )
     return [made, *_triggers(table, key), *_replace_triggers(table, key)]
 

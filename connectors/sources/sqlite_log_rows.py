@@ -29,37 +29,48 @@ from rowtrail.connectors.sources.sqlite_table import SourceTable, quote, quote_t
 class SqliteLoggedRows(SqliteRows):
     """Implements `LoggedTable`."""
 
-    def log_state(self) -> LogState | None:
-        """Raises ConfigurationError when there is a log but not all of its triggers."""
+    def log_state(self, at: int | None) -> LogState | None:
+        """Raises ConfigurationError when there is a log that is not as `plan` makes it."""
         with self.connection.reading():
-            found = log_state(self.connection, self.table.name)
-            if found is not None and plan(self.connection, self.table, self.schema.key):
+            registered = _registered(self.connection, self.table.name)
+            if registered is None:
+                return None
+            if plan(self.connection, self.table, self.schema.key):
                 raise ConfigurationError(
-                    f"The triggers of {self.table.name} that fill the change log of stream "
-                    f"{self.stream.name} are missing, or do not fit the table any more. Run: "
-                    f"rowtrail init --capture"
+                    f"The change log of stream {self.stream.name} or some of the triggers of "
+                    f"{self.table.name} that fill it are missing, do not fit the table any more, "
+                    f"or are of an older version. Run: rowtrail init --capture"
                 )
-            return found
+            log, acknowledged = registered
+            last = self._number(f"SELECT {last_sequence(self.table.name)}")
+            return LogState(
+                log=log,
+                acknowledged=acknowledged,
+                last=last or 0,
+                token=self._token(last if at is None else at),
+            )
 
     def log_page(self, after: int, upto: int) -> LogPage:
         """The newest entry of each key among the next `batch_rows` entries, with its row."""
-        names = {key.name: f"k{number}" for number, key in enumerate(self.keys)}
+        names = self.numbered()
         columns = ", ".join(names.values())
         limit = self.stream.batch_rows
+        log = quote(log_table(self.table.name))
+        entries = f"SELECT * FROM {log} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
         query = Query(
             # With max(), SQLite takes the bare columns from the row that has the maximum.
-            tail=f"FROM (SELECT max(seq) AS seq, op, {columns} FROM (SELECT * FROM "
-            f"{quote(log_table(self.table.name))} WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?) "
+            tail=f"FROM (SELECT max(seq) AS seq, token, op, {columns} FROM ({entries}) "
             f"GROUP BY {columns}) AS l LEFT JOIN {self.source} ON {self.joined('l')} "
             f"ORDER BY l.seq",
             parameters=(after, upto, limit),
             rows=limit,
             reference=lambda name: f"l.{names[name]}" if name in names else in_table(name),
-            extra=("l.seq", "l.op", self.found()),
+            extra=("l.seq", "l.token", "l.op", self.found()),
         )
         with self.connection.reading():
+            self.refuse_doubles(f"SELECT DISTINCT {columns} FROM ({entries})", (after, upto, limit))
             found = select(self.connection, query, self.readers, self.schema.key)
-        sequences, logged, there = found.extra
+        sequences, tokens, logged, there = found.extra
         inserted = pc.equal(logged, int(Operation.INSERT))
         operations = pc.if_else(
             there.cast(pa.bool_()),
@@ -71,7 +82,17 @@ class SqliteLoggedRows(SqliteRows):
             sequences=sequences.cast(pa.int64()),
             operations=operations.cast(OPERATION_TYPE),
             last=sequences[-1].as_py() if len(sequences) else upto,
+            token=tokens[-1].as_py() if len(sequences) else None,
         )
+
+    def _token(self, sequence: int | None) -> int | None:
+        return self._number(
+            f"SELECT token FROM {quote(log_table(self.table.name))} WHERE seq = ?", sequence
+        )
+
+    def _number(self, sql: str, *parameters: object) -> int | None:
+        rows = self.connection.records(sql, parameters)
+        return cast("int", rows[0][0]) if rows else None
 
 
 def last_sequence(table: str) -> str:
@@ -83,19 +104,14 @@ def last_sequence(table: str) -> str:
     )
 
 
-def log_state(connection: Connection, table: str) -> LogState | None:
-    """Within the caller's transaction; None when the log or its registration is not there."""
+def _registered(connection: Connection, table: str) -> tuple[str, int] | None:
+    """The log's id and up to where it was acknowledged; None when it or its row is not there."""
     if not {LOGS, log_table(table)} <= set(_existing(connection)):
         return None
     rows = connection.records(
-        f"SELECT log_id, acknowledged, {last_sequence(table)} FROM {quote(LOGS)} "
-        f"WHERE source_table = ?",
-        (table,),
+        f"SELECT log_id, acknowledged FROM {quote(LOGS)} WHERE source_table = ?", (table,)
     )
-    if not rows:
-        return None
-    log, acknowledged, last = cast("tuple[str, int, int]", rows[0])
-    return LogState(log=log, acknowledged=acknowledged, last=last)
+    return cast("tuple[str, int]", rows[0]) if rows else None
 
 
 def acknowledge(connection: Connection, table: str, upto: int) -> None:
@@ -111,7 +127,8 @@ def acknowledge(connection: Connection, table: str, upto: int) -> None:
 def plan(connection: Connection, table: SourceTable, key: tuple[str, ...]) -> list[str]:
     """What is to be run so that the table's changes are logged; empty when all is in place.
 
-    A log that had to be made or mended gets a new identity, since changes may be missing in it.
+    A log that had to be made or mended gets a new identity, since changes may be missing in it; so
+    does one of an older version, whose table is made again.
     """
     existing = _existing(connection)
     wanted = {item.name: item for item in log_objects(table, key)}
@@ -127,8 +144,7 @@ def plan(connection: Connection, table: SourceTable, key: tuple[str, ...]) -> li
         drops.append(f"DROP TABLE {quote(log)}")
         kept.discard(log)
     made = [item.sql for name, item in wanted.items() if name not in kept]
-    registered = log_state(connection, table.name) is not None
-    if not made and not drops and registered:
+    if not made and not drops and _registered(connection, table.name) is not None:
         return []
     return [*drops, *made, registration(table.name)]
 

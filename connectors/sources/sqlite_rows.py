@@ -1,4 +1,10 @@
-"""One stream's table in SQLite: pages in key order, and rows by their keys."""
+"""One stream's table in SQLite: pages in key order, and rows by their keys.
+
+A key that no constraint guards may have several rows at any time, which would silently take each
+other's place. So whatever reads rows asks first, in the same transaction, whether one of the keys
+that it is about to read has more than one row in the whole table; the next page, the last read and
+rows that the cursor has passed are thereby covered. A guarded key costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +16,9 @@ import pyarrow as pa
 from rowtrail.connectors.base import StreamSpec
 from rowtrail.connectors.capture.pages import KeyPage, Page, one_batch, valid_keys
 from rowtrail.connectors.capture.position import Values
+from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import TableSchema
-from rowtrail.connectors.sources.sqlite_connection import Connection
+from rowtrail.connectors.sources.sqlite_connection import Connection, Parameters
 from rowtrail.connectors.sources.sqlite_select import (
     Query,
     Selected,
@@ -77,7 +84,7 @@ class SqliteRows:
         if not len(keys):
             nothing = one_batch(self.schema.arrow().empty_table())
             return Page(rows=nothing, last=None, full=False, extra=(pa.array([], pa.bool_()),))
-        names = {key.name: f"k{number}" for number, key in enumerate(self.keys)}
+        names = self.numbered()
         asked = ", ".join(f"{key.placeholder} AS {names[key.name]}" for key in self.keys)
         bound = pa.RecordBatch.from_arrays(
             [key.bind(keys.column(number)) for number, key in enumerate(self.keys)],
@@ -91,8 +98,45 @@ class SqliteRows:
             extra=(self.found(),),
         )
         with self.connection.reading():
+            self.refuse_doubles(f"SELECT {asked}", bound)
             found = select(self.connection, query, self.readers, self.schema.key)
         return self.as_page(found, extra=(found.extra[0].cast(pa.bool_()),))
+
+    def refuse_doubles(self, asked: str, parameters: Parameters) -> None:
+        """Raises ConfigurationError when a key that `asked` selects (as k0, k1, …) has two rows.
+
+        To be called within the transaction that reads the rows of these keys.
+        """
+        if self.table.is_unique(self.schema.key):
+            return
+        names = [f"a.{name}" for name in self.numbered().values()]
+        shown = ", ".join(f"quote({name})" for name in names)
+        alike = ", ".join(key.ordered(name) for key, name in zip(self.keys, names, strict=True))
+        doubled = self.connection.query(
+            f"SELECT {shown} FROM ({asked}) AS a CROSS JOIN {self.source} ON {self.joined('a')} "
+            f"GROUP BY {alike} HAVING count(*) > 1 LIMIT 1",
+            parameters,
+        )
+        if not len(doubled):
+            return
+        values = (column[0].as_py() for column in doubled.columns)
+        example = zip(self.schema.key, values, strict=True)
+        raise ConfigurationError(
+            f"The key ({', '.join(self.schema.key)}) of stream {self.stream.name} is not unique "
+            f"in table {self.table.name}: several rows have "
+            f"{', '.join(f'{name} = {value}' for name, value in example)} and would take each "
+            f"other's place at the target. Leave one of them at the source, where a UNIQUE "
+            f"constraint would keep it so, or set `key` of the stream to columns that are unique "
+            f"together."
+        )
+
+    def numbered(self) -> dict[str, str]:
+        """The key's columns by the names k0, k1, …, under which keys are asked for."""
+        return {key.name: f"k{number}" for number, key in enumerate(self.keys)}
+
+    def listed_keys(self) -> str:
+        """The key's columns of the table, for a SELECT list."""
+        return ", ".join(f"{in_table(name)} AS {alias}" for name, alias in self.numbered().items())
 
     def found(self) -> str:
         """SQL: 1 where a LEFT JOIN on the key found a row."""
@@ -136,6 +180,7 @@ class SqliteRows:
             tail=tail, parameters=tuple(parameters), rows=limit, reference=in_table, extra=extra
         )
         with self.connection.reading():
+            self.refuse_doubles(f"SELECT {self.listed_keys()} {tail}", query.parameters)
             return select(self.connection, query, self.readers, self.schema.key)
 
     def as_page(self, found: Selected, *, mark: int = 0, extra: tuple[pa.Array, ...] = ()) -> Page:
@@ -160,6 +205,7 @@ class SqliteRows:
             rows=limit,
             reference=in_table,
         )
+        self.refuse_doubles(f"SELECT {self.listed_keys()} {query.tail}", query.parameters)
         return select(self.connection, query, readers, self.schema.key)
 
     def _ordered(self, key: ValueReader) -> str:

@@ -37,6 +37,7 @@ class UniqueIndex:
 
     name: str
     columns: tuple[tuple[str | None, str], ...]
+    partial: bool = False  # of the rows that a WHERE chooses
 
     @property
     def is_plain(self) -> bool:
@@ -70,7 +71,9 @@ class SourceTable:
     def is_unique(self, names: Sequence[str]) -> bool:
         """Whether a constraint guarantees that no two rows are equal in these columns."""
         return any(
-            index.is_plain and {name for name, _ in index.columns} <= set(names)
+            index.is_plain
+            and not index.partial
+            and {name for name, _ in index.columns} <= set(names)
             for index in self.unique
         )
 
@@ -161,19 +164,23 @@ def _unique(
     connection: Connection, table: str, primary_key: tuple[str, ...]
 ) -> tuple[UniqueIndex, ...]:
     rows = cast(
-        "list[tuple[str, str, str | None, str]]",
+        "list[tuple[str, str, int, str | None, str]]",
         connection.records(
-            "SELECT i.name, i.origin, x.name, x.coll FROM pragma_index_list(?) AS i "
+            "SELECT i.name, i.origin, i.partial, x.name, x.coll FROM pragma_index_list(?) AS i "
             'JOIN pragma_index_xinfo(i.name) AS x WHERE i."unique" AND x.key '
             "ORDER BY i.name, x.seqno",
             (table,),
         ),
     )
     parts: dict[str, list[tuple[str | None, str]]] = {}
-    for index, _, column, collation in rows:
+    partial = {index for index, _, chooses, _, _ in rows if chooses}
+    for index, _, _, column, collation in rows:
         parts.setdefault(index, []).append((column, collation))
-    found = [UniqueIndex(name=name, columns=tuple(columns)) for name, columns in parts.items()]
-    if primary_key and not any(origin == "pk" for _, origin, _, _ in rows):
+    found = [
+        UniqueIndex(name=name, columns=tuple(columns), partial=name in partial)
+        for name, columns in parts.items()
+    ]
+    if primary_key and not any(origin == "pk" for _, origin, _, _, _ in rows):
         # An INTEGER PRIMARY KEY is the rowid itself and has no index.
         columns = tuple((name, "BINARY") for name in primary_key)
         found.append(UniqueIndex(name="primary key", columns=columns))

@@ -45,6 +45,7 @@ class Warehouse(ABC):
     """One empty target of a test. Reads and changes it by the database's own means, not by ours."""
 
     no_types: frozenset[str] = frozenset()  # names in EDGE_VALUES that the database cannot hold
+    spellings: tuple[str, ...]  # other names under which the database finds the table `orders`
 
     @abstractmethod
     def open(self, fence: Fence | None = FENCE) -> Destination: ...
@@ -61,8 +62,8 @@ class Warehouse(ABC):
     def add_check(self, table: str, condition: str) -> None:
         """Puts a CHECK constraint on a table that Rowtrail made."""
 
-    def alter(self, target: Target) -> list[str]:
-        destination = self.open()
+    def alter(self, target: Target, fence: Fence = FENCE) -> list[str]:
+        destination = self.open(fence)
         try:
             return destination.alter(target)
         finally:
@@ -678,6 +679,70 @@ class DestinationConformance:
             assert {one.pipeline for one in reader.receipts()} == {FENCE.pipeline, "other"}
         finally:
             reader.close()
+
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_a_table_is_filled_by_one_stream(self, warehouse: Warehouse, taken: bool) -> None:
+        """`taken`: the table stood there already when it was claimed."""
+        for _ in range(1 + taken):
+            warehouse.alter(orders())
+        warehouse.load(orders(), upsert(1, id=1, note="a"))
+        for table in ("orders", *warehouse.spellings):
+            with pytest.raises(ConfigurationError, match="another `target`") as caught:
+                warehouse.alter(replace(orders(table=table), stream="lines"))
+            message = str(caught.value)
+            assert f"Stream lines of pipeline shop cannot fill table {table}" in message
+            assert "stream orders of pipeline shop" in message
+            assert warehouse.alter(orders(table=table)) == []
+        assert warehouse.notes() == {1: "a"}
+
+    def test_a_table_is_filled_by_one_pipeline(self, warehouse: Warehouse) -> None:
+        other = Fence(pipeline="other", ledger_id="ledger-2", generation=1)
+        warehouse.alter(orders())
+        wider = target_of({"id": pa.int64(), "note": pa.string(), "size": pa.int32()})
+        with pytest.raises(ConfigurationError, match="another `target`") as caught:
+            warehouse.alter(wider, other)
+        assert "Stream orders of pipeline other" in str(caught.value)
+        assert "stream orders of pipeline shop" in str(caught.value)
+        assert "size" not in warehouse.table("orders").column_names
+        warehouse.alter(orders(table="theirs"), other)
+        with pytest.raises(ConfigurationError, match="stream orders of pipeline other"):
+            warehouse.alter(orders(table="theirs"))
+
+    @BOTH
+    def test_a_table_that_was_dropped_goes_to_who_makes_it_again(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        """With nothing of what the other stream has left."""
+        lines = target_of(
+            {"note": pa.string(), "id": pa.int64()}, key=("note",), stream="lines", deletes=deletes
+        )
+        warehouse.alter(orders(deletes))
+        warehouse.write(
+            load_of(orders(deletes), delete(9, id=1), dropped(9, id=2), gaps_opened=[gap_of("o:3")])
+        )
+        warehouse.run("DROP TABLE orders")
+        warehouse.alter(lines)
+        assert warehouse.table("_rowtrail_gaps").num_rows == 0
+        assert warehouse.load(lines, upsert(1, note="a", id=1)) == [False]
+        assert warehouse.keys(lines) == [("a", True)]
+        with pytest.raises(ConfigurationError, match="stream lines of pipeline shop"):
+            warehouse.alter(orders(deletes))
+
+    def test_a_dropped_table_comes_back_with_its_tombstones(self, warehouse: Warehouse) -> None:
+        """The same stream goes on: what it has deleted stays deleted."""
+        warehouse.alter(orders())
+        warehouse.load(orders(), delete(9, id=1))
+        warehouse.run("DROP TABLE orders")
+        assert warehouse.alter(orders())
+        assert warehouse.load(orders(), upsert(5, id=1, note="late")) == [True]
+
+    def test_a_table_that_was_refused_is_not_claimed(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders(table="elsewhere"))
+        warehouse.run("CREATE TABLE orders (id BIGINT, note VARCHAR(10))")
+        with pytest.raises(ConfigurationError, match="not made by Rowtrail"):
+            warehouse.alter(orders())
+        warehouse.run("DROP TABLE orders")
+        assert warehouse.alter(replace(orders(), stream="lines"))
 
     def test_receipts_are_the_newest_of_each_stream(self, warehouse: Warehouse) -> None:
         target, lines = orders(), replace(orders(table="lines"), stream="lines")

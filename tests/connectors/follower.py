@@ -108,6 +108,7 @@ class Follower:
             if key not in self.rows or version > self.rows[key][0]:
                 self.rows[key] = (version, None if operation is Operation.DELETE else row)
                 self.rejected.pop(key, None)
+                self.filtered.discard(key)
         for rejected in item.rejected:
             if rejected.key not in self.rows or rejected.version > self.rows[rejected.key][0]:
                 self.rejected[rejected.key] = rejected

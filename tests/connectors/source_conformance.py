@@ -396,17 +396,84 @@ class SourceConformance:
         assert sorted(deleted) == gone
         assert follower.live() == items.rows("items", "id")
 
-    def test_a_key_that_is_absent_on_purpose_is_neither_deleted_nor_fetched(
+    def test_a_key_that_is_absent_on_purpose_is_not_fetched(
         self, items: SourceDatabase, capture: Capture
     ) -> None:
         self.put(items, *((number, "x", number) for number in (1, 2, 3)))
         follower = self.follow(items, self.stream(capture))
         self.check(items, follower)
-        for number in (1, 77):  # a transform dropped both; 77 is gone at the source since
-            follower.rows.pop((number,), None)
-            follower.filtered.add((number,))
+        self.drop(follower, 1)
         with items.source() as source:
             assert reported(follower.read(source)) == []
+
+    def test_a_key_that_is_absent_on_purpose_is_deleted_and_comes_back(
+        self, items: SourceDatabase, capture: Capture
+    ) -> None:
+        """Where its delete is not told, its next insert would not be new: see a low cursor."""
+        self.put(items, (10, "x", 5), (20, "x", 9), (30, "x", 7))
+        follower = self.follow(items, self.stream(capture))
+        self.check(items, follower)
+        self.drop(follower, 10, 30)
+        items.run("DELETE FROM items WHERE id IN (10, 30)")
+        with items.source() as source:
+            deleted = [(operation, row["id"]) for operation, row in reported(follower.read(source))]
+            assert deleted == [(Operation.DELETE, 10), (Operation.DELETE, 30)]
+            assert reported(follower.read(source)) == []
+        self.put(items, (10, "again", 1), (30, "again", 1))
+        self.check(items, follower)
+
+    def drop(self, follower: Follower, *numbers: int) -> None:
+        """As if a transform had dropped these rows."""
+        for number in numbers:
+            follower.rows.pop((number,))
+            follower.filtered.add((number,))
+
+    @pytest.mark.parametrize(
+        "doubling",
+        [
+            "INSERT INTO items VALUES (4, 'a', 9)",
+            "INSERT INTO items VALUES (4, 'a', 0)",
+            "INSERT INTO items VALUES (4, 'a', NULL)",
+            "UPDATE items SET name = 'a', seen = 9 WHERE id = 2",
+        ],
+        ids=["insert", "behind the cursor", "no cursor", "update"],
+    )
+    def test_a_key_that_nothing_guards_and_that_gets_a_second_row(
+        self, items: SourceDatabase, capture: Capture, doubling: str
+    ) -> None:
+        """One of the two would take the other's place, and nobody would know."""
+        self.put(items, (1, "a", 1), (2, "b", 2), (3, "c", 3))
+        follower = self.follow(items, self.stream(capture, key=("name",)))
+        self.check(items, follower, "name")
+        before = follower.live()
+        items.run(doubling)
+        with items.source() as source:
+            for _ in range(2):
+                with pytest.raises(ConfigurationError) as caught:
+                    follower.read(source)
+            asked = pa.record_batch({"name": ["b", "a"]})
+            with pytest.raises(ConfigurationError, match="not unique"):
+                source.fetch(follower.stream, asked, follower.state(source))
+        assert follower.live() == before
+        for words in ("stream items", "table items", "key (name)", "name = 'a'", "UNIQUE"):
+            assert words in str(caught.value)
+        items.run(
+            "DELETE FROM items WHERE id = 4", "UPDATE items SET name = 'b', seen = 9 WHERE id = 2"
+        )
+        self.check(items, follower, "name")
+
+    def test_two_rows_of_one_key_on_either_side_of_a_page(
+        self, items: SourceDatabase, capture: Capture
+    ) -> None:
+        follower = self.follow(items, self.stream(capture, key=("name", "seen")))
+        names = ["a", "b", "c", "d", "e", "e", "f"]
+        self.put(items, *((number, name, 1) for number, name in enumerate(names)))
+        with (
+            items.source() as source,
+            pytest.raises(ConfigurationError, match="name = 'e', seen = 1 "),
+        ):
+            follower.read(source)
+        assert ("e", 1) not in follower.live()
 
     def test_fetches_by_key_in_the_order_asked(
         self, items: SourceDatabase, capture: Capture

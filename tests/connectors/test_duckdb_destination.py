@@ -43,6 +43,8 @@ ROOT = Path(__file__).parents[2]
 
 
 class DuckdbWarehouse(Warehouse):
+    spellings = ("ORDERS", "main.orders", "Main.Orders", "warehouse.orders")
+
     def __init__(self, folder: Path) -> None:
         self.path = folder / "warehouse.duckdb"
         self.url = f"duckdb:///{self.path}"
@@ -76,6 +78,28 @@ def warehouse(tmp_path: Path) -> DuckdbWarehouse:
 
 class TestDuckdb(DestinationConformance):
     pass
+
+
+# --- which stream fills a table ------------------------------------------------------------------
+
+
+def test_a_warehouse_that_does_not_say_who_fills_a_table(warehouse: DuckdbWarehouse) -> None:
+    """An older version made it: the first that asks has it, with its rows."""
+    warehouse.alter(orders())
+    warehouse.load(orders(), upsert(1, id=1, note="a"), delete(9, id=2))
+    warehouse.run("DROP TABLE _rowtrail_tables")
+    assert warehouse.alter(orders()) == []
+    assert warehouse.load(orders(), upsert(5, id=2, note="late")) == [True]
+    assert warehouse.notes() == {1: "a"}
+    with pytest.raises(ConfigurationError, match="stream orders of pipeline shop"):
+        warehouse.alter(replace(orders(), stream="lines"))
+
+
+def test_the_same_name_in_another_schema_is_another_table(warehouse: DuckdbWarehouse) -> None:
+    warehouse.alter(orders())
+    assert warehouse.alter(replace(orders(table="sales.orders"), stream="lines"))
+    with pytest.raises(ConfigurationError, match="stream lines of pipeline shop"):
+        warehouse.alter(orders(table="SALES.orders"))
 
 
 # --- the URL ------------------------------------------------------------------------------------

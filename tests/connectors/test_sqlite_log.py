@@ -297,6 +297,87 @@ def test_a_source_that_is_older_than_its_position(database: SqliteDatabase) -> N
         follower.read(source)
 
 
+@pytest.mark.parametrize("later", [0, 1, 5])
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_source_that_was_restored_and_has_gone_on_past_its_position(
+    database: SqliteDatabase, acknowledged: bool, later: int
+) -> None:
+    """The log gives the same sequences again, but for other changes."""
+    database.run(TABLE, "INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2)")
+    follower = follow(database, stream())
+    database.run("UPDATE t SET n = 5 WHERE id = 1", "PRAGMA journal_mode = delete")
+    old = database.path.read_bytes()
+    database.run("UPDATE t SET n = 6 WHERE id = 1")
+    catch_up(database, follower)
+    if acknowledged:
+        with database.source() as source:
+            source.acknowledge({"t": (follower.stream, follower.position or "")})
+    assert catch_up(database, follower) == []
+    database.path.write_bytes(old)
+    database.run(*["UPDATE t SET n = n + 1 WHERE id = 2"] * (later + 1))
+    with (
+        database.source() as source,
+        pytest.raises(PositionLostError, match="the source is older than its position, perhaps"),
+    ):
+        follower.read(source)
+
+
+def test_a_source_that_was_restored_in_the_midst_of_the_first_read(
+    database: SqliteDatabase,
+) -> None:
+    database.run(TABLE, *(f"INSERT INTO t VALUES ({n}, {n}, {n})" for n in range(6)))
+    follower = Follower(stream(batch_rows=2))
+    with database.source() as source:
+        source.execute(source.capture_plan([follower.stream]))
+    database.run("PRAGMA journal_mode = delete")
+    old = database.path.read_bytes()
+    database.run("UPDATE t SET n = 7 WHERE id = 1")
+    with database.source() as source:
+        assert follower.read_until(source, 1)
+    database.path.write_bytes(old)
+    database.run("UPDATE t SET n = 8 WHERE id = 5", "UPDATE t SET n = 9 WHERE id = 5")
+    with database.source() as source, pytest.raises(PositionLostError, match="back-up"):
+        follower.read(source)
+
+
+def test_a_position_whose_entry_was_gone_before_it_was_made(database: SqliteDatabase) -> None:
+    """A log that was mended has forgotten that its first entries were acknowledged."""
+    database.run(TABLE)
+    follower = follow(database, stream())
+    database.run("INSERT INTO t VALUES (1, 'a', 1)")
+    catch_up(database, follower)
+    with database.source() as source:
+        source.acknowledge({"t": (follower.stream, follower.position or "")})
+    database.run("DROP TRIGGER _rowtrail_log_t_delete")
+    follower = follow(database, stream())
+    assert catch_up(database, follower) == []
+    database.run("INSERT INTO t VALUES (2, 'b', 1)")
+    assert [row["id"] for _, row in catch_up(database, follower)] == [2]
+
+
+def test_a_log_of_an_older_version_is_made_again(database: SqliteDatabase) -> None:
+    """Its entries have no token, so that nothing can be read on from them."""
+    database.run(TABLE)
+    follower = follow(database, stream())
+    database.run(
+        "DROP TABLE _rowtrail_log_t",
+        'CREATE TABLE "_rowtrail_log_t" (seq INTEGER PRIMARY KEY AUTOINCREMENT, '
+        "op INTEGER NOT NULL, k0)",
+        "INSERT INTO t VALUES (1, 'a', 1)",
+    )
+    with database.source() as source:
+        assert [problem.fatal for problem in source.preflight([stream()])] == [True]
+        with pytest.raises(ConfigurationError, match=r"older version.*rowtrail init --capture"):
+            follower.read(source)
+        source.execute(source.capture_plan([stream()]))
+        assert source.capture_plan([stream()]) == []
+        with pytest.raises(PositionLostError, match="made again"):
+            follower.read(source)
+    follower = follow(database, stream())
+    database.run("INSERT INTO t VALUES (2, 'b', 1)")
+    assert [row["id"] for _, row in catch_up(database, follower)] == [2]
+
+
 def test_a_lost_position_in_the_midst_of_the_first_read(database: SqliteDatabase) -> None:
     database.run(TABLE, *(f"INSERT INTO t VALUES ({n}, {n}, {n})" for n in range(6)))
     follower = Follower(stream(batch_rows=2))
