@@ -57,6 +57,7 @@ class Problem:
     message: str
     remedy: str
     fatal: bool = True
+    capture: bool = False  # `rowtrail init --capture` mends it
 
 
 class Known(Protocol):

@@ -28,7 +28,12 @@ def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
     """
     source = open_source(definition.source)
     try:
-        problems = source.preflight([stream.source_spec() for stream in definition.streams])
+        problems = [
+            problem
+            for problem in source.preflight([one.source_spec() for one in definition.streams])
+            # What a run does by itself does not stop it.
+            if not (problem.capture and definition.install_capture)
+        ]
         broken = {problem.stream for problem in problems if problem.fatal}
         for stream in definition.streams:
             if stream.name not in broken:

@@ -20,10 +20,11 @@ from rowtrail.checkpoints.record_id import from_arrow
 from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
-from rowtrail.connectors.errors import RecordError, RowtrailError, StopError
+from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
-from rowtrail.pipelines.isolation import Budget, FailsTogetherError, isolate
-from rowtrail.pipelines.plan import Plan, ends_of, make_plan, matches, new_failure
+from rowtrail.pipelines.endings import ends_of, matches
+from rowtrail.pipelines.isolation import Budget, Judge, isolate
+from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.retrying import retry_transient
 from rowtrail.pipelines.stages import FailedRow, Staged
@@ -100,7 +101,7 @@ def commit_batch(
     Raises StopError, ConfigurationError, TransientError (retries are spent) and the ledger's
     errors. The batch is then abandoned, or left for recovery where the write's end is unknown.
     """
-    budget = Budget(lane.breakers.limits.attempts)
+    budget = budget_of(lane, kind)
     clock = _Clock()
     batch = lane.ledger.batches.open(lane.run_id, lane.stream.name, kind, lane.epoch)  # 1
     lane.faults(Point.OPENED)
@@ -159,6 +160,11 @@ def commit_batch(
         attempts=budget.spent,
         failed_records=tuple(str(failure.record_id) for failure in plan.failures),
     )
+
+
+def budget_of(lane: Lane, kind: BatchKind) -> Budget:
+    """Where a person chose the records, each of them gets an answer, however many fail."""
+    return Budget(lane.breakers.limits.attempts if kind is BatchKind.CAPTURE else None)
 
 
 _END = {
@@ -237,15 +243,16 @@ def isolate_load(
     def probe(start: int, stop: int) -> None:
         lane.destination.write(plan.part(start, stop).load(receipt, ()), probe=True)
 
-    try:
+    judge = Judge(
+        stream=lane.stream.name,
+        name=f"table {lane.target.table}",
+        remedy="Mend the rule at the target that they break, or the transform, then run again.",
+        remedy_together="Change one of them at the source, or the rule at the target that forbids "
+        "both.",
+        record_ids=lambda rows: from_arrow(lane.stream.name, plan.keys().take(pa.array(rows))),
+    )
+    with judge.telling():
         found = isolate(len(plan), probe, RecordError, budget)
-    except FailsTogetherError as error:
-        ids = from_arrow(lane.stream.name, plan.keys().take(pa.array(error.rows)))
-        raise StopError(
-            f"Stream {lane.stream.name} was stopped: records {' and '.join(map(str, ids))} are "
-            f"each taken by {lane.target.table} alone but not together: {error.cause} Change one "
-            f"of them at the source, or the rule at the target that forbids both."
-        ) from error
     bad = [row for row, _ in found.failed]
     failures = [
         new_failure(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from rowtrail.connectors.errors import StopError
+from rowtrail.connectors.errors import RowtrailError, StopError
 
 T = TypeVar("T")
 
@@ -34,18 +35,53 @@ class AttemptsSpentError(StopError):
 
 
 class Budget:
-    """Counts attempts over a batch. Not a value: it is spent."""
+    """Counts attempts over a batch. Not a value: it is spent.
 
-    def __init__(self, attempts: int) -> None:
+    Without a limit a person chose the rows: each is tried to its end, however many of them fail.
+    """
+
+    def __init__(self, attempts: int | None) -> None:
         self.limit = attempts
         self.spent = 0
 
     def spend(self) -> None:
-        if self.spent >= self.limit:
+        if self.limit is not None and self.spent >= self.limit:
             raise AttemptsSpentError(
-                f"{self.spent:,} attempts to find the bad records of one batch were not enough"
+                f"{self.spent:,} attempts to find the bad records of one batch were not enough."
             )
         self.spent += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What rows are tried on, in the words in which a stop reaches a person."""
+
+    stream: str
+    name: str  # `transform mine:clean`, `table orders`
+    remedy: str  # what to do when it refuses far too much; a sentence
+    remedy_together: str  # what to do when it refuses some rows only together; a sentence
+    record_ids: Callable[[Sequence[int]], Sequence[object]]  # the records of these rows
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Gives the stops of `isolate` the stream's name, its records' and a next step."""
+        stopped = f"Stream {self.stream} was stopped:"
+        try:
+            yield
+        except (EveryProbeFailedError, AttemptsSpentError) as error:
+            raise type(error)(f"{stopped} at {self.name}, {error} {self.remedy}") from error
+        except FailsTogetherError as error:
+            named = " and ".join(map(str, self.record_ids(error.rows)))
+            raise StopError(
+                f"{stopped} records {named} are each taken by {self.name} alone but not together: "
+                f"{sentence(error.cause)} {self.remedy_together}"
+            ) from error
+
+
+def sentence(error: Exception) -> str:
+    """What an exception says, with its class unless it was made for people, and a full stop."""
+    text = str(error) if isinstance(error, RowtrailError) else f"{type(error).__name__}: {error}"
+    return text if text.endswith(".") else f"{text}."
 
 
 @dataclass(frozen=True)
@@ -75,8 +111,8 @@ def isolate(
 
     `attempt(start, stop)` must not leave anything behind when it raises. k bad rows of n take about
     2·k·log2(n) attempts: each bad row costs two attempts at each level of the halving, and shares
-    those near the top. Other exceptions pass through. Raises FailsTogetherError,
-    EveryProbeFailedError, AttemptsSpentError.
+    those near the top. Other exceptions pass through. Raises FailsTogetherError, and with a budget
+    that has a limit EveryProbeFailedError and AttemptsSpentError.
     """
     search = _Search(length, attempt, expected, budget)
     if length:
@@ -124,14 +160,15 @@ class _Search(Generic[T]):
 
     def _suspect(self, error: Exception, after: int) -> None:
         """Stops when all that was tried failed, and rows spread over the rest fail as well."""
-        if self.sampled or self.found.passed or len(self.found.failed) < SUSPICIOUS:
+        if self.budget.limit is None or self.sampled or self.found.passed:
+            return
+        if len(self.found.failed) < SUSPICIOUS:
             return
         self.sampled = True
         rest = range(after, self.length, max(1, (self.length - after) // SAMPLE))
         if all(self._try(row, row + 1)[1] is not None for row in rest):
             raise EveryProbeFailedError(
-                f"every record that was tried fails alike, the last one with "
-                f"{type(error).__name__}: {error}"
+                f"every record that was tried fails alike, the last one with {sentence(error)}"
             ) from error
 
     def _narrow(self, start: int, middle: int, stop: int) -> tuple[int, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from rowtrail.checkpoints.states import HeldBack
 from rowtrail.connectors.base import Destination, Target
-from rowtrail.pipelines.plan import held_keys
+from rowtrail.pipelines.endings import held_keys
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
@@ -42,7 +42,8 @@ class StreamKnown:
     """`Known` over a destination and a ledger.
 
     A record that is held back counts as present although the target may lack it: it is not read
-    again as if it were new, and its delete at the source is still a change.
+    again as if it were new, and its delete at the source is still a change. One whose key the
+    target cannot hold is told to nobody: no read could meet it by that key, so it would seem gone.
     """
 
     def __init__(
@@ -55,27 +56,29 @@ class StreamKnown:
 
     def keys(self, after: Key | None, upto: Key | None) -> pa.Table:
         at_target = self._destination.keys(self._target, after, upto)
-        held = [one for one in self._held.all() if _within(one.record_id.key, after, upto)]
-        return _union(at_target, held, self._target) if held else at_target
+        held = held_keys(self._held.all(), self._target.schema)
+        return at_target if held is None else _union(at_target, _within(held, after, upto))
 
     def pages(self) -> Iterator[pa.RecordBatch]:
         return self._ledger.streams.pages(self._target.stream)
 
 
-def _within(key: Sequence[object], after: Key | None, upto: Key | None) -> bool:
-    """Whether a key lies in (after, upto]; one that does not compare with them lies nowhere."""
-    try:
-        return (after is None or tuple(key) > after) and (upto is None or tuple(key) <= upto)
-    except TypeError:
-        return False
+def _within(held: pa.Table, after: Key | None, upto: Key | None) -> pa.Table:
+    """The held keys in (after, upto], compared as Python values: there are few."""
+    keys = zip(*(column.to_pylist() for column in held.select(_names(held)).columns), strict=True)
+    inside = [(after is None or key > after) and (upto is None or key <= upto) for key in keys]
+    return held.filter(pa.array(inside))
 
 
-def _union(at_target: pa.Table, held: Sequence[HeldBack], target: Target) -> pa.Table:
-    extra = held_keys(held, target.schema)
-    if extra is None:
+def _names(held: pa.Table) -> list[str]:
+    return [name for name in held.schema.names if name != "_held"]
+
+
+def _union(at_target: pa.Table, held: pa.Table) -> pa.Table:
+    if not len(held):
         return at_target
-    names = list(target.schema.key)
-    extra = extra.select(names).append_column("present", pa.array([True] * len(extra)))
+    names = _names(held)
+    extra = held.select(names).append_column("present", pa.array([True] * len(held)))
     others = at_target.join(extra.select(names), keys=names, join_type="left anti")
     table = pa.concat_tables([others.select(at_target.schema.names), extra.cast(at_target.schema)])
     return table.sort_by([(name, "ascending") for name in names])

@@ -15,18 +15,17 @@ import pyarrow as pa
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     FailureEnd,
-    FailureState,
     HeldBack,
     Manifest,
     NewFailure,
     Outcome,
     Stage,
-    VersionTuple,
 )
 from rowtrail.connectors.base import Gap, Load, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.images import to_image
+from rowtrail.pipelines.record_keys import fitting
 from rowtrail.pipelines.stages import FailedRow, Staged
 
 
@@ -44,6 +43,7 @@ class Plan:
     folded_operations: pa.Array
     folded_versions: pa.RecordBatch
     failures: tuple[NewFailure, ...]
+    gone: tuple[NewFailure, ...]  # deletes of records that the target cannot hold: no failures
     position_after: str | None
     watermark: datetime | None
     page: pa.RecordBatch | None
@@ -162,6 +162,8 @@ def make_plan(
         deletes = pa.repeat(pa.scalar(int(Operation.DELETE), operations.type), len(gone))
         operations = pa.concat_arrays([operations.slice(0, upserts), deletes])
     filtered = np.zeros(len(rows), dtype=bool)
+    rejected = _rejections(changes, capture_images)
+    gone = _deleted_strangers(rejected, target.schema)
     filtered[upserts : upserts + len(staged.dropped)] = True
     return Plan(
         target=target,
@@ -175,8 +177,9 @@ def make_plan(
         folded_versions=changes.versions.take(staged.folded),
         failures=tuple(
             _failures(changes, staged.failed, code_fingerprint, capture_images)
-            + _rejections(changes, capture_images)
+            + [one for number, one in enumerate(rejected) if number not in gone]
         ),
+        gone=tuple(rejected[number] for number in gone),
         position_after=changes.position if moves_position else None,
         watermark=changes.watermark if moves_position else None,
         page=changes.page if moves_position else None,
@@ -246,6 +249,22 @@ def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
     ]
 
 
+def _deleted_strangers(rejected: Sequence[NewFailure], schema: TableSchema) -> list[int]:
+    """The numbers of the deletes of records whose key the target cannot hold.
+
+    They leave nothing to do but to end what is held back of the record. A key with a NULL is not
+    among them: rows share it, so that nothing tells which of them is gone.
+    """
+    fields = schema.arrow_key()
+    return [
+        number
+        for number, one in enumerate(rejected)
+        if one.operation == Operation.DELETE
+        and None not in one.record_id.key
+        and not fitting([one.record_id], fields)
+    ]
+
+
 def _rejection(stream: str, rejected: Rejected, rows: int, capture_images: bool) -> NewFailure:
     message = rejected.message
     if rows > 1 and None in rejected.key:
@@ -268,55 +287,3 @@ def error_fingerprint(stage: Stage, error_class: str, message: str) -> str:
     """Equal for failures of one cause: what is quoted or numeric in the message does not count."""
     normal = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "?", message)
     return hashlib.sha256(f"{stage}\0{error_class}\0{normal}".encode()).hexdigest()[:16]
-
-
-def matches(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
-    """The held-back changes that a load row of the same or a newer version puts to an end."""
-    if not held or not len(plan):
-        return []
-    theirs = held_keys(held, plan.target.schema)
-    if theirs is None:
-        return []
-    names = list(plan.target.schema.key)
-    mine = pa.Table.from_batches([plan.keys()]).append_column(
-        "_row", pa.array(np.arange(len(plan), dtype=np.int64))
-    )
-    joined = theirs.join(mine, keys=names, join_type="inner")
-    found = []
-    for index, row in zip(
-        joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True
-    ):
-        version: VersionTuple = version_at(plan.versions, row)
-        if held[index].version <= version:
-            found.append(held[index])
-    return found
-
-
-def held_keys(held: Sequence[HeldBack], schema: TableSchema) -> pa.Table | None:
-    """Their keys in the stream's key types; those whose key is of another type match nothing."""
-    fields = schema.arrow_key()
-    columns: list[list[object]] = [[] for _ in fields]
-    indices: list[int] = []
-    for index, one in enumerate(held):
-        try:
-            values = [
-                pa.scalar(v, f.type).as_py() for v, f in zip(one.record_id.key, fields, strict=True)
-            ]
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            continue
-        indices.append(index)
-        for column, value in zip(columns, values, strict=True):
-            column.append(value)
-    if not indices:
-        return None
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, fields, strict=True)]
-    return pa.table([*arrays, pa.array(indices)], names=[*fields.names, "_held"])
-
-
-def ends_of(
-    matched: Sequence[HeldBack], state: FailureState, decision_id: int | None
-) -> list[FailureEnd]:
-    return [
-        FailureEnd(failure_id=held.failure_id, state=state, decision_id=decision_id)
-        for held in matched
-    ]

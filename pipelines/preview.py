@@ -9,8 +9,7 @@ import pyarrow as pa
 from rowtrail.checkpoints.states import BatchKind
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RecordError
-from rowtrail.pipelines.commit import Lane, counts_of, isolate_load, make_receipt
-from rowtrail.pipelines.isolation import Budget
+from rowtrail.pipelines.commit import Lane, budget_of, counts_of, isolate_load, make_receipt
 from rowtrail.pipelines.plan import make_plan
 from rowtrail.pipelines.results import BatchResult
 
@@ -27,7 +26,7 @@ def preview_batch(
 
     Takes what `commit_batch` takes and gives what it would give; nothing is written anywhere.
     """
-    budget = Budget(lane.breakers.limits.attempts)
+    budget = budget_of(lane, kind)
     staged = lane.stage(changes, budget)
     plan = make_plan(
         changes,

@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rowtrail.checkpoints.record_id import from_arrow
 from rowtrail.checkpoints.states import Stage
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError
-from rowtrail.connectors.schema import TableSchema
+from rowtrail.connectors.schema import Column, TableSchema
+from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
-from rowtrail.pipelines.fitting import fit
-from rowtrail.pipelines.isolation import Budget, isolate
+from rowtrail.pipelines.fitting import fit, misfit_reason
+from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.transforms import Transform
 
 
@@ -60,7 +62,12 @@ def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> 
     is_delete = pc.equal(operations, int(Operation.DELETE))
     deleted = last.filter(is_delete)
     upserts = last.filter(pc.invert(is_delete))
-    flow = _Flow(rows=changes.rows.take(upserts), numbers=upserts, schema=changes.schema)
+    flow = _Flow(
+        stream=changes.stream,
+        rows=changes.rows.take(upserts),
+        numbers=upserts,
+        schema=changes.schema,
+    )
     for step in steps:
         flow.apply(step, budget)
     return Staged(
@@ -104,6 +111,7 @@ def _rising(keys: pa.RecordBatch) -> bool:
 class _Flow:
     """The rows on their way through the transforms; what leaves the way is noted by row number."""
 
+    stream: str
     rows: pa.RecordBatch
     numbers: pa.Array
     schema: TableSchema
@@ -117,7 +125,9 @@ class _Flow:
     def apply(self, step: Transform, budget: Budget) -> None:
         started = perf_counter()
         output = step.output(self.schema)
-        found = isolate(len(self.rows), partial(self._attempt, step, output), RecordError, budget)
+        attempt = partial(self._attempt, step, output)
+        with self._judge(step).telling():
+            found = isolate(len(self.rows), attempt, RecordError, budget)
         for row, error in found.failed:
             self._fail(row, Stage.TRANSFORM, error)
         kept: list[pa.Array] = []
@@ -140,6 +150,17 @@ class _Flow:
         self, step: Transform, output: TableSchema, start: int, stop: int
     ) -> transforms.Transformed:
         return transforms.call(step, self.rows.slice(start, stop - start), output)
+
+    def _judge(self, step: Transform) -> Judge:
+        keys = self.rows.select(list(self.schema.key))
+        return Judge(
+            stream=self.stream,
+            name=f"transform {step.name}",
+            remedy="Mend the transform, then run again.",
+            remedy_together="A transform is a function of each row by itself: mend it, then run "
+            "again.",
+            record_ids=lambda rows: from_arrow(self.stream, keys.take(pa.array(rows))),
+        )
 
     def _note_dropped(self, start: int, stop: int, kept: pa.Array) -> int:
         if len(kept) == stop - start:
@@ -175,10 +196,13 @@ class _Flow:
                 fitted.append(pa.array([], column.type))
                 continue
             fitted.append(pa.concat_arrays([part[0] for part in parts]))
-            misfits = pa.concat_arrays([part[1] for part in parts])
-            if misfits.true_count:
-                for row in pc.indices_nonzero(misfits).to_pylist():
-                    bad.setdefault(row, f"column {column.name} does not fit {column.type}")
+            start = 0
+            for piece, (_, misfits) in zip(pieces, parts, strict=True):
+                if misfits.true_count:
+                    reason = _misfit_words(column, piece.type, step)
+                    for row in pc.indices_nonzero(misfits).to_pylist():
+                        bad.setdefault(start + row, reason)
+                start += len(piece)
         rows = pa.RecordBatch.from_arrays(fitted, schema=output.arrow())
         for row, message in bad.items():
             self.failed.append(
@@ -186,7 +210,7 @@ class _Flow:
                     row=numbers[row].as_py(),
                     stage=Stage.VALIDATE,
                     error_class="ValueDoesNotFit",
-                    message=f"{message} after transform {step.name}",
+                    message=message,
                 )
             )
         if bad:
@@ -194,3 +218,10 @@ class _Flow:
             mask[list(bad)] = False
             rows, numbers = rows.filter(pa.array(mask)), numbers.filter(pa.array(mask))
         self.rows, self.numbers, self.schema = rows, numbers, output
+
+
+def _misfit_words(column: Column, found: pa.DataType, step: Transform) -> str:
+    return (
+        f"column {column.name} does not fit {type_name(column.type)} after transform {step.name}: "
+        f"{misfit_reason(found, column.type)}"
+    )

@@ -7,12 +7,9 @@ DataFrame with ArrowDtype columns and returns one with the same index, less the 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -21,6 +18,7 @@ import pyarrow as pa
 from rowtrail.connectors.errors import ConfigurationError, RecordError, RowtrailError
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.type_names import parse_type
+from rowtrail.pipelines.beside import import_beside, source_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,7 +108,8 @@ def from_function(function: Function, name: str | None = None) -> Transform:
 def load(reference: str, folder: Path) -> Transform:
     """The transform at `module:function`; modules beside the configuration file are found first.
 
-    Raises ConfigurationError when there is no such module or function.
+    Its fingerprint covers the modules beside the file that it imports. Raises ConfigurationError
+    when there is no such module or function.
     """
     module_name, _, function_name = reference.partition(":")
     if not module_name or not function_name:
@@ -124,15 +123,14 @@ def load(reference: str, folder: Path) -> Transform:
         raise ConfigurationError(
             f"Transform {reference}: module {module_name} has no function {function_name}."
         )
-    return from_function(function, name=reference)
+    loaded = from_function(function, name=reference)
+    files = source_files(module_name, folder)
+    return replace(loaded, fingerprint=_files_fingerprint(files)) if files else loaded
 
 
 def _import(module_name: str, folder: Path, reference: str) -> object:
-    beside = folder.joinpath(*module_name.split(".")).with_suffix(".py")
     try:
-        if beside.is_file():
-            return _import_file(beside)
-        return importlib.import_module(module_name)
+        return import_beside(module_name, folder)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"Transform {reference}: there is no module {error.name}. It is looked for in "
@@ -145,16 +143,11 @@ def _import(module_name: str, folder: Path, reference: str) -> object:
         ) from error
 
 
-def _import_file(path: Path) -> object:
-    """Imports a file under a name of its own, so that two projects' `transforms.py` never mix."""
-    name = f"rowtrail_transforms_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ModuleNotFoundError(f"{path} cannot be imported", name=str(path))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def _files_fingerprint(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _code_fingerprint(function: Function) -> str:

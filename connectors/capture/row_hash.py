@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import duckdb
@@ -22,7 +23,7 @@ def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def row_hashes(engine: duckdb.DuckDBPyConnection, rows: pa.RecordBatch) -> Hashes:
-    """One 64-bit hash per row over all columns, NULLs included.
+    """One 64-bit hash per row over all columns and their names, NULLs included.
 
     Floats count by their bits, so that -0.0 and 0.0 differ. DuckDB's hash() may change with its
     version; all that follows is that every row is reported once more.
@@ -31,12 +32,18 @@ def row_hashes(engine: duckdb.DuckDBPyConnection, rows: pa.RecordBatch) -> Hashe
     names = [f"c{number}" for number in range(len(columns))]
     engine.register("hashed", pa.Table.from_arrays(columns, names=names))
     try:
-        query = f"SELECT hash({', '.join(names)}) AS h FROM hashed"
+        query = f"SELECT hash({_seed(rows.schema.names)}, {', '.join(names)}) AS h FROM hashed"
         found = engine.sql(query).to_arrow_table().column("h")
     finally:
         engine.unregister("hashed")
     hashes: Hashes = found.to_numpy().astype(np.uint64, copy=False)
     return hashes
+
+
+def _seed(names: Sequence[str]) -> str:
+    """Of the names, so that rows of which a column was renamed are not what they were."""
+    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    return f"{int.from_bytes(digest[:8])}::UBIGINT"
 
 
 def _hashable(column: pa.Array) -> pa.Array:

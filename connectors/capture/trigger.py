@@ -201,7 +201,8 @@ def _checked(table: LoggedTable, at: TriggerPosition) -> LogState:
         if found is None
         else "its change log was made again, so that changes may be missing"
         if found.log != at.log
-        else "entries beyond its position were deleted from the change log"
+        else "entries beyond its position were deleted from the change log, as another pipeline "
+        "that reads the same log would do"
         if found.acknowledged > at.sequence
         else "the source is older than its position, perhaps restored from a back-up"
         if _is_older(found, at)

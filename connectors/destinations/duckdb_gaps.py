@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +13,8 @@ from rowtrail.connectors.destinations.duckdb_sql import Transaction, fetch_arrow
 
 GAPS_TABLE = "_rowtrail_gaps"
 WATERMARKS_TABLE = "_rowtrail_watermarks"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 GAPS_DDL = f"""
 CREATE TABLE IF NOT EXISTS {GAPS_TABLE} (
@@ -36,6 +39,7 @@ CREATE TABLE IF NOT EXISTS {WATERMARKS_TABLE} (
 def update_gaps(work: Transaction, load: Load) -> None:
     """Closes and opens the load's gaps, and brings the table's watermark up to date."""
     table = load.target.table
+    opened = _since_the_first(work, load)
     touched = [*load.gaps_closed, *(gap.record for gap in load.gaps_opened)]
     if touched:
         records = work.view("_rowtrail_touched", pa.table({"record": pa.array(touched)}))
@@ -44,14 +48,35 @@ def update_gaps(work: Transaction, load: Load) -> None:
             f"AND record IN (SELECT record FROM {records})",
             [table],
         )
-    if load.gaps_opened:
-        work.insert_rows(GAPS_TABLE, _rows(table, load.gaps_opened))
+    if opened:
+        work.insert_rows(GAPS_TABLE, _rows(table, opened))
     work.run(
         f"INSERT INTO {WATERMARKS_TABLE} "
         f"SELECT ?, ?, count(*), ? FROM {GAPS_TABLE} WHERE table_name = ? "
         "ON CONFLICT DO UPDATE SET loaded_up_to = coalesce(excluded.loaded_up_to, loaded_up_to), "
         "gaps = excluded.gaps, updated_at = excluded.updated_at",
         [table, load.watermark, load.receipt.written_at, table],
+    )
+
+
+def _since_the_first(work: Transaction, load: Load) -> tuple[Gap, ...]:
+    """The gaps to open; a record that failed again is missing since it first failed."""
+    if not load.gaps_opened:
+        return ()
+    found = work.run(
+        f"SELECT record, epoch_us(since) FROM {GAPS_TABLE} WHERE table_name = ? "
+        f"AND list_contains(?, record)",
+        [load.target.table, [gap.record for gap in load.gaps_opened]],
+    )
+    closed = set(load.gaps_closed)
+    before = {
+        record: _EPOCH + timedelta(microseconds=since)
+        for record, since in found
+        if record not in closed
+    }
+    return tuple(
+        replace(gap, since=min(gap.since, before.get(gap.record, gap.since)))
+        for gap in load.gaps_opened
     )
 
 

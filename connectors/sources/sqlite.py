@@ -102,8 +102,11 @@ class SqliteSource:
         return [*sqlite_log_rows.registry_plan(self._connection), *unique] if unique else []
 
     def removal_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
-        """The SQL that takes away the change logs of these streams' tables."""
-        tables = [stream.table for stream in streams if stream.capture is Capture.TRIGGER]
+        """The SQL that takes away the change logs of these streams' tables, whatever they use now.
+
+        A log that no stream uses any more still costs each write, and nobody empties it.
+        """
+        tables = [stream.table for stream in streams]
         return sqlite_log_rows.removal(self._connection, list(dict.fromkeys(tables)))
 
     def execute(self, statements: Sequence[str]) -> None:

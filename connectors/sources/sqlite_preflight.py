@@ -20,7 +20,7 @@ def find_problems(connection: Connection, stream: StreamSpec) -> Iterator[Proble
         yield Problem(
             stream=stream.name,
             message=str(error),
-            remedy="Mend the stream's settings as the message says.",
+            remedy="",
         )
         return
     yield from _key_problems(connection, stream, described)
@@ -71,6 +71,7 @@ def _log_problems(
             message=f"The change log of {described.table.name} or some of its triggers are "
             f"missing, or do not fit the table any more.",
             remedy="Run: rowtrail init --capture",
+            capture=True,
         )
     for index in expression_indexes(described.table):
         yield Problem(

@@ -23,6 +23,7 @@ def test_a_sound_pipeline_is_ready(ready: Place) -> None:
 
 
 def test_missing_triggers_are_found(place: Place) -> None:
+    place.write(FILE.replace("install_capture = true", "install_capture = false"))
     answer = place.type("check")
     assert answer.code == 1
     assert "rowtrail init --capture" in answer.out
@@ -116,3 +117,7 @@ def test_a_missing_folder_of_the_target_is_found(ready: Place) -> None:
     answer = ready.type("check")
     assert answer.code == 1
     assert "does not exist. Create it" in answer.out
+
+
+def test_what_a_run_installs_by_itself_is_no_problem(place: Place) -> None:
+    assert place.type("check").code == 0

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowtrail.connectors.base import Deletes, Destination, Fence, Load, Target
+from rowtrail.connectors.base import Deletes, Destination, Fence, Gap, Load, Target
 from rowtrail.connectors.changes import Operation, Version
 from rowtrail.connectors.errors import (
     ConfigurationError,
@@ -800,6 +800,26 @@ class DestinationConformance:
             ("orders", "orders:2", "still"),
         ]
         assert warehouse.rows("_rowtrail_watermarks")["orders"]["gaps"] == 1
+
+    def test_a_gap_is_there_since_the_record_first_failed(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        first = gap_of("orders:1")
+        later = replace(first, since=NOW + timedelta(hours=1), reason="still")
+        for gap in (first, later):
+            warehouse.write(load_of(target, gaps_opened=[gap]))
+        assert self.gaps(warehouse) == (replace(later, since=NOW),)
+        warehouse.write(load_of(target, gaps_opened=[later], gaps_closed=["orders:1"]))
+        assert self.gaps(warehouse) == (later,)
+
+    def gaps(self, warehouse: Warehouse) -> Sequence[Gap]:
+        reader = warehouse.open(None)
+        try:
+            found = reader.describe("orders")
+        finally:
+            reader.close()
+        assert found is not None
+        return found.gaps
 
     def test_a_watermark_stays_when_a_load_has_none(self, warehouse: Warehouse) -> None:
         target = orders()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -508,3 +509,15 @@ def test_no_transaction_is_open_between_items(
             )
             assert len(fetched) == 1
             database.elsewhere("BEGIN EXCLUSIVE", "COMMIT")
+
+
+def test_a_log_that_no_stream_uses_any_more_can_be_removed(database: SqliteDatabase) -> None:
+    database.run(TABLE)
+    with database.source() as source:
+        source.execute(source.capture_plan([stream()]))
+        by_cursor = replace(stream(), capture=Capture.SNAPSHOT)
+        source.execute(source.removal_plan([by_cursor]))
+        assert source.removal_plan([stream()]) == []
+    with closing(sqlite3.connect(database.path)) as connection:
+        left = connection.execute("SELECT name FROM sqlite_schema WHERE name LIKE '%rowtrail%'")
+        assert left.fetchall() == []

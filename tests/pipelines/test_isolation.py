@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rowtrail import Breakers
 from rowtrail.pipelines.isolation import (
     AttemptsSpentError,
     Budget,
@@ -16,6 +17,8 @@ from rowtrail.pipelines.isolation import (
     FailsTogetherError,
     isolate,
 )
+from tests.pipelines.witness import ledger_of, record
+from tests.pipelines.world import World
 
 
 def failing_on(bad: set[int]):
@@ -63,6 +66,13 @@ def test_code_that_fails_on_everything_is_not_blamed_on_the_data() -> None:
     assert budget.spent < 100
 
 
+def test_rows_that_a_person_chose_are_all_tried() -> None:
+    budget = Budget(None)
+    found = isolate(100, failing_on(set(range(100))), ValueError, budget)
+    assert [row for row, _ in found.failed] == list(range(100))
+    assert budget.spent == 199
+
+
 def test_many_bad_rows_in_one_place_are_still_bad_rows() -> None:
     bad = set(range(100))
     found = isolate(5_000, failing_on(bad), ValueError, Budget(10_000))
@@ -91,3 +101,34 @@ def test_other_errors_pass_through() -> None:
 def test_nothing_takes_no_attempt() -> None:
     budget = Budget(0)
     assert isolate(0, failing_on(set()), ValueError, budget).passed == []
+
+
+def test_records_that_a_person_retries_may_all_fail_again(world: World) -> None:
+    def picky(frame):
+        if (frame["note"] == "bad").any():
+            raise ValueError("bad note")
+        return frame
+
+    world.put((number, 1, "bad" if number % 4 else "good") for number in range(36))
+    pipeline = world.pipeline(transforms=[picky], breakers=Breakers(failed_share=1, attempts=100))
+    assert len(pipeline.run().failed_records) == 27
+    (dry,) = pipeline.retry("orders", dry_run=True)
+    (retried,) = pipeline.retry("orders")
+    replayed = pipeline.replay("orders", *(number for number in range(36) if number % 4))
+    for result in (dry, retried, replayed):
+        assert len(result.failed) == 27
+        assert "27 failed again" in result.text
+    with ledger_of(world) as ledger:
+        assert {one.attempts for one in ledger.failures.list("orders")} == {1}
+        trail = [entry.event for entry in ledger.trail(record(1))]
+    assert trail.count("failed") == 3
+
+
+def test_a_run_of_nothing_but_bad_records_stops(world: World) -> None:
+    def broken(frame):
+        return frame["no such column"]
+
+    world.put((number, 1, "x") for number in range(25))
+    result = world.pipeline(transforms=[broken]).run()
+    error = result.streams["orders"].error or ""
+    assert "Stream orders was stopped" in error and "then run again" in error

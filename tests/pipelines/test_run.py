@@ -76,6 +76,15 @@ def test_a_column_added_at_the_source_is_added_at_the_target(world: World, captu
     assert world.query("SELECT id, extra FROM orders ORDER BY id") == [(1, None), (2, 7)]
 
 
+def test_a_renamed_column_is_filled_where_all_rows_are_read(world: World) -> None:
+    pipeline = world.pipeline(capture="snapshot")
+    world.put((n, n, "x") for n in range(1, 4))
+    pipeline.run()
+    world.sql("ALTER TABLE orders RENAME COLUMN note TO remark")
+    assert pipeline.run().streams["orders"].counts.loaded == 3
+    assert world.query("SELECT DISTINCT remark FROM orders") == [("x",)]
+
+
 def test_changing_the_capture_reads_anew_and_sweeps_what_is_gone(world: World) -> None:
     world.put((n, n, "x") for n in range(1, 11))
     for capture in ("cursor", "trigger", "cursor", "snapshot", "trigger"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -17,11 +19,11 @@ from rowtrail.connectors.changes import (
     Version,
     constant_versions,
 )
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, StopError
 from rowtrail.connectors.schema import Column, TableSchema
-from rowtrail.pipelines.isolation import Budget, EveryProbeFailedError
+from rowtrail.pipelines.isolation import AttemptsSpentError, Budget, EveryProbeFailedError
 from rowtrail.pipelines.stages import Staged, fold, stage
-from rowtrail.pipelines.transforms import from_function, load, transform
+from rowtrail.pipelines.transforms import Transform, from_function, load, transform
 
 SCHEMA = TableSchema(
     table="orders",
@@ -140,7 +142,7 @@ def test_columns_are_added_and_dropped_as_declared() -> None:
     assert result.rows.schema.names == ["id", "big", "note", "total"]
     assert result.rows.column("total").to_pylist() == [Decimal("1.50")]
     assert [(one.row, one.stage) for one in result.failed] == [(1, Stage.VALIDATE)]
-    assert "column total does not fit decimal128(6, 2)" in result.failed[0].message
+    assert "column total does not fit decimal(6,2)" in result.failed[0].message
 
 
 @pytest.mark.parametrize(
@@ -217,3 +219,101 @@ def test_a_transform_that_cannot_be_loaded_says_why(tmp_path, reference, words) 
     (tmp_path / "broken.py").write_text("1 / 0\n")
     with pytest.raises(ConfigurationError, match=words):
         load(reference, tmp_path)
+
+
+HELPED = "from helpers import factor\n\ndef clean(frame):\n    return frame.assign(big=factor)\n"
+
+
+def with_helper(folder: Path, factor: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.py").write_text(HELPED)
+    (folder / "helpers.py").write_text(f"factor = {factor}\n")
+    return folder
+
+
+def factor_of(step: Transform) -> object:
+    rows = changes([(1, 1, 1.0, "a")])
+    return stage(rows, Budget(10), steps=(step,)).rows.column("big")[0].as_py()
+
+
+def test_a_helper_beside_a_transform_is_its_own(tmp_path: Path) -> None:
+    path, modules = list(sys.path), set(sys.modules)
+    first = load("mine:clean", with_helper(tmp_path / "one", 10))
+    second = load("mine:clean", with_helper(tmp_path / "two", 200))
+    assert [factor_of(first), factor_of(second)] == [10, 200]
+    assert sys.path == path
+    assert {"mine", "helpers"}.isdisjoint(set(sys.modules) - modules)
+
+
+def test_a_module_of_that_name_from_elsewhere_is_left_in_peace(tmp_path, monkeypatch) -> None:
+    other = ModuleType("helpers")
+    monkeypatch.setitem(sys.modules, "helpers", other)
+    assert factor_of(load("mine:clean", with_helper(tmp_path, 3))) == 3
+    assert sys.modules["helpers"] is other
+
+
+def test_a_mended_helper_is_changed_code(tmp_path: Path) -> None:
+    before = load("mine:clean", with_helper(tmp_path, 1)).fingerprint
+    assert load("mine:clean", with_helper(tmp_path, 1)).fingerprint == before
+    (tmp_path / "unrelated.py").write_text("x = 1\n")
+    assert load("mine:clean", tmp_path).fingerprint == before
+    assert load("mine:clean", with_helper(tmp_path, 20)).fingerprint != before
+
+
+def test_a_package_beside_the_configuration(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "rates.py").write_text("factor = 7\n")
+    (package / "clean.py").write_text(HELPED.replace("from helpers", "from .rates"))
+    step = load("shop.clean:clean", tmp_path)
+    assert factor_of(step) == 7
+    (package / "rates.py").write_text("factor = 80\n")
+    assert load("shop.clean:clean", tmp_path).fingerprint != step.fingerprint
+
+
+def test_rows_that_fail_only_together_are_named_as_records() -> None:
+    def unique(frame):
+        if frame["note"].duplicated().any():
+            raise ValueError("notes twice")
+        return frame
+
+    rows = [(number, 1, 1.0, "same" if number in {3, 77} else str(number)) for number in (1, 3, 77)]
+    with pytest.raises(StopError) as caught:
+        staged(changes(rows), unique)
+    message = str(caught.value)
+    assert "Stream orders was stopped: records orders:3 and orders:77" in message
+    assert "unique" in message and "notes twice" in message and "mend it" in message
+
+
+def test_a_stop_names_the_stream_the_transform_and_a_next_step() -> None:
+    def broken(frame):
+        return frame["no such column"]
+
+    batch = changes([(number, 1, 1.0, "x") for number in range(1_000)])
+    for budget, kind in ((10_000, EveryProbeFailedError), (5, AttemptsSpentError)):
+        with pytest.raises(kind, match=r"Stream orders .*broken.* Mend the transform, then run"):
+            stage(batch, Budget(budget), steps=(from_function(broken),))
+
+
+def test_what_does_not_fit_says_what_to_declare() -> None:
+    @transform(adds={"small": "float32"})
+    def share(frame):
+        return frame.assign(small=frame["ratio"])
+
+    result = staged(changes([(1, 1, 0.1, "a"), (2, 2, 0.5, "b")]), share)
+    (failed,) = result.failed
+    assert (failed.row, failed.stage) == (0, Stage.VALIDATE)
+    assert "column small does not fit float32" in failed.message
+    assert "declare float64" in failed.message
+    assert result.rows.column("small").to_pylist() == [0.5]
+
+
+def test_columns_of_another_kind_say_so() -> None:
+    @transform(adds={"at": "timestamp"})
+    def dated(frame):
+        return frame.assign(at=pd.to_datetime(frame["big"], unit="s", utc=True))
+
+    (failed,) = staged(changes([(1, 1, 0.1, "a")]), dated).failed
+    assert "a timestamp with zone cannot stand for a timestamp without zone" in failed.message
+    assert "declare timestamptz" in failed.message

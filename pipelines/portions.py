@@ -1,0 +1,167 @@
+"""The records of a decision, by where each of them goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, DecisionKind, Failure, Stage
+from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
+from rowtrail.pipelines.fetching import fetch, no_such_key, without_key
+from rowtrail.pipelines.images import from_image
+from rowtrail.pipelines.lane import ReadyStream
+from rowtrail.pipelines.opening import OpenPipeline
+from rowtrail.pipelines.stages import Staged
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """Records that go on from the same place, at most a batch of them."""
+
+    changes: Changes
+    origin: str  # in plain words: which image is used
+    staged: Staged | None = None  # where the transforms need not run again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sorted:
+    """Where each record goes on from."""
+
+    from_transform: Sequence[tuple[Failure, pa.RecordBatch]] = ()  # with the extracted image
+    from_load: Sequence[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = ()  # the transformed too
+    to_fetch: Sequence[RecordId] = ()
+    left: Sequence[RecordId] = ()  # they can only be fetched, and their key does not fit
+
+
+def sort_records(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
+    """Sorts the records of a decision.
+
+    Raises ConfigurationError for records that a person named and that cannot be fetched by their
+    key; of all that are failed such records are left out.
+    """
+    replayed = decision.kind is DecisionKind.REPLAY
+    if replayed and decision.from_stage in (None, Stage.EXTRACT):
+        found = Sorted(to_fetch=decision.record_ids)
+    else:
+        found = _sort_failures(opened, ready, decision)
+    left = without_key(ready, found.to_fetch)
+    if not left:
+        return found
+    others = [one for one in found.to_fetch if one not in set(left)]
+    if decision.record_ids or not (others or found.from_transform or found.from_load):
+        raise no_such_key(ready, left)
+    return replace(found, to_fetch=others, left=left)
+
+
+def portions(
+    opened: OpenPipeline, ready: ReadyStream, found: Sorted, revision: int
+) -> Iterator[Portion]:
+    """The records by where they go on from, at most a batch at a time."""
+    size = ready.lane.stream.batch_rows
+    for some in _chunks(found.from_transform, size):
+        changes = _from_images(ready, [f for f, _ in some], [image for _, image in some])
+        yield Portion(changes=changes, origin="the captured image")
+    for part in _chunks(found.from_load, size):
+        changes = _from_images(ready, [f for f, _, _ in part], [image for _, image, _ in part])
+        rows = _one_batch([image for _, _, image in part])
+        yield Portion(changes=changes, origin="the transformed image", staged=_staged(rows))
+    for ids in _chunks(found.to_fetch, size):
+        changes = fetch(opened, ready, ids, revision)
+        yield Portion(changes=changes, origin="the row at the source")
+
+
+def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
+    failures = opened.ledger.failures.list(
+        stream=decision.stream,
+        states=OPEN_FAILURES,
+        record_ids=decision.record_ids or None,
+    )
+    images = _Images(opened, ready, decision.from_stage)
+    to_fetch: list[RecordId] = []
+    from_transform: list[tuple[Failure, pa.RecordBatch]] = []
+    from_load: list[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = []
+    for failure in failures:
+        extracted = images.extracted(failure)
+        if extracted is None:
+            to_fetch.append(failure.record_id)
+            continue
+        transformed = images.transformed(failure)
+        if transformed is None:
+            from_transform.append((failure, extracted))
+        else:
+            from_load.append((failure, extracted, transformed))
+    return Sorted(from_transform=from_transform, from_load=from_load, to_fetch=to_fetch)
+
+
+class _Images:
+    """Finds the images that may be used: of today's shape, and as the decision wants them."""
+
+    def __init__(self, opened: OpenPipeline, ready: ReadyStream, from_stage: str | None) -> None:
+        self._ledger = opened.ledger
+        self._source = ready.source_schema.arrow()
+        self._target = ready.lane.target.schema.arrow()
+        self._code = ready.lane.code_fingerprint
+        self._from_stage = from_stage
+
+    def extracted(self, failure: Failure) -> pa.RecordBatch | None:
+        """None where the row must be fetched instead."""
+        if self._from_stage == Stage.EXTRACT or failure.stage is Stage.EXTRACT:
+            return None
+        image = self._ledger.failures.image(failure.id)[0]
+        row = None if image is None else from_image(image)
+        # An image of an older shape would bring NULL where the source has a value.
+        return row if row is not None and row.schema.equals(self._source) else None
+
+    def transformed(self, failure: Failure) -> pa.RecordBatch | None:
+        """None where the transforms must run (again)."""
+        unchanged = failure.code_fingerprint == self._code
+        if failure.stage is not Stage.LOAD or self._from_stage is not None or not unchanged:
+            return None
+        image = self._ledger.failures.image(failure.id)[1]
+        row = None if image is None else from_image(image)
+        return row if row is not None and row.schema.equals(self._target) else None
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _one_batch(rows: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(rows).combine_chunks().to_batches()[0]
+
+
+def _from_images(
+    ready: ReadyStream, failures: Sequence[Failure], images: Sequence[pa.RecordBatch]
+) -> Changes:
+    columns = zip(*(failure.version for failure in failures), strict=True)
+    return Changes(
+        stream=ready.lane.stream.name,
+        schema=ready.source_schema,
+        rows=_one_batch(images),
+        operations=operations_array(Operation(failure.operation) for failure in failures),
+        versions=pa.RecordBatch.from_arrays(
+            [pa.array(column, pa.int64()) for column in columns], schema=VERSION_SCHEMA
+        ),
+        position=ready.state.position or "",
+    )
+
+
+def _staged(rows: pa.RecordBatch) -> Staged:
+    none = pa.array([], pa.int64())
+    return Staged(
+        rows=rows,
+        kept=pa.array(np.arange(len(rows), dtype=np.int64)),
+        dropped=none,
+        dropped_by=(),
+        deleted=none,
+        folded=none,
+        failed=(),
+    )
