@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import HeldBack
-from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Version, version_at
+from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, Version, version_at
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
@@ -43,6 +44,25 @@ def fetch(
     keys = key_batch(ids, ready.source_schema.arrow_key())
     changes = opened.source.fetch(ready.lane.stream.source_spec(), keys, ready.state)
     return _not_below(changes.with_revision(revision), ready.lane.held.all())
+
+
+def refuse_unknown(opened: OpenPipeline, changes: Changes) -> None:
+    """Raises ConfigurationError for rows that are not at the source and never were.
+
+    A mistyped key would otherwise become a delete that nothing has happened before.
+    """
+    gone = pc.equal(changes.operations, int(Operation.DELETE))
+    unknown = [
+        one
+        for one in from_arrow(changes.stream, changes.keys().filter(gone))
+        if all(entry.operation is None for entry in opened.ledger.trail(one))
+    ]
+    if unknown:
+        named = ", ".join(map(str, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+        raise ConfigurationError(
+            f"Neither the source nor the ledger knows record {named}, so that nothing was done. "
+            f"Check the key."
+        )
 
 
 def _not_below(changes: Changes, held: Sequence[HeldBack]) -> Changes:

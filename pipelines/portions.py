@@ -12,7 +12,7 @@ import pyarrow as pa
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, DecisionKind, Failure, Stage
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
-from rowtrail.pipelines.fetching import fetch, no_such_key, without_key
+from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
 from rowtrail.pipelines.images import from_image
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
@@ -74,6 +74,7 @@ def portions(
         yield Portion(changes=changes, origin="the transformed image", staged=_staged(rows))
     for ids in _chunks(found.to_fetch, size):
         changes = fetch(opened, ready, ids, revision)
+        refuse_unknown(opened, changes)
         yield Portion(changes=changes, origin="the row at the source")
 
 

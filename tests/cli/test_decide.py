@@ -121,3 +121,15 @@ def test_while_a_run_is_under_way_a_request_is_noted_for_it(spoiled: Place) -> N
     run = spoiled.type("run")
     assert run.code == 0 and "Request 1: retry from the row at the source: 1 loaded" in run.err
     assert spoiled.loaded() == {1, 2}
+
+
+def test_a_record_that_never_was_is_not_replayed(spoiled: Place) -> None:
+    """A typo must not become a delete in the record's trail."""
+    for dry_run in ((), ("--dry-run",)):
+        answer = spoiled.type("replay", "orders", "77", *dry_run)
+        assert answer.code == 2
+        assert "Neither the source nor the ledger knows record orders:77" in answer.err
+    assert "never seen orders:77" not in spoiled.type("record", "orders", "77").out
+    assert spoiled.query("SELECT count(*) FROM _rowtrail_tombstones_orders WHERE id = 77") == [(0,)]
+    spoiled.sql("DELETE FROM orders WHERE id = 1")
+    assert "1 deleted" in spoiled.type("replay", "orders", "1").out
