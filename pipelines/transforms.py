@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
@@ -130,7 +132,8 @@ def load(reference: str, folder: Path) -> Transform:
 
 def _import(module_name: str, folder: Path, reference: str) -> object:
     try:
-        return import_beside(module_name, folder)
+        with redirect_stdout(sys.stderr):
+            return import_beside(module_name, folder)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"Transform {reference}: there is no module {error.name}. It is looked for in "
@@ -180,7 +183,9 @@ def call(step: Transform, rows: pa.RecordBatch, output: TableSchema) -> Transfor
 
     frame = pa.Table.from_batches([rows]).to_pandas(types_mapper=pd.ArrowDtype)
     try:
-        result = step.function(frame)
+        # What it prints is no answer of a command, which may have to be one JSON document.
+        with redirect_stdout(sys.stderr):
+            result = step.function(frame)
     except RowtrailError:
         raise
     except Exception as error:

@@ -131,3 +131,13 @@ def test_values_of_several_types_stop_the_stream_with_the_column(place: Place) -
     assert answer.code == 1
     assert "column note has values of several types" in answer.out
     assert place.loaded() == set()
+
+
+def test_what_a_transform_prints_is_no_answer(place: Place) -> None:
+    place.use_transform(
+        "print('imported')\ndef picky(orders):\n    print('called')\n    return orders"
+    )
+    place.put((1, 1, "a"))
+    answer = place.type("run", "--json")
+    assert answer.document["streams"]["orders"]["counts"]["loaded"] == 1
+    assert "imported" in answer.err and "called" in answer.err
