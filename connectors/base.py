@@ -294,3 +294,16 @@ class Destination(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class RenamesStreams(Protocol):
+    """A destination that can go on with a stream under another name."""
+
+    def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
+        """What is known of stream `old`, which fills `table`, is known of `new` afterwards.
+
+        `records` gives the new text of each record id that may have a gap. One transaction; doing
+        it again changes nothing. Only with a fence, and within its pipeline.
+        """
+        ...

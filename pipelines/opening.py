@@ -72,6 +72,15 @@ def open_pipeline(
         )
 
 
+def opened_already(ledger: Ledger) -> LedgerOpener:
+    """For `open_pipeline`, which closes it in the end."""
+
+    def opener(path: Path, pipeline: str) -> Ledger:
+        return ledger
+
+    return opener
+
+
 def existing_ledger(definition: PipelineDefinition) -> Ledger:
     """The ledger of a pipeline that has been run; to be closed by the caller.
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rowtrail.checkpoints.errors import LeaseHeldError
 from rowtrail.checkpoints.ledger import Ledger
@@ -25,10 +24,10 @@ from rowtrail.connectors.errors import OwnershipError, RowtrailError
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.opening import (
-    LedgerOpener,
     OpenPipeline,
     existing_ledger,
     open_pipeline,
+    opened_already,
     recover_streams,
 )
 from rowtrail.pipelines.progress import Reporter, Silent
@@ -86,7 +85,7 @@ def submit(
     reporter = reporter or Silent()
     with closing(existing_ledger(definition)) as ledger:
         if dry_run:
-            with open_pipeline(definition, reporter, no_faults, _opened_already(ledger)) as opened:
+            with open_pipeline(definition, reporter, no_faults, opened_already(ledger)) as opened:
                 return _preview(opened, requests)
         decisions = [_note(ledger, request) for request in requests]
         return _carry_out_if_free(definition, ledger, decisions, reporter, faults)
@@ -111,7 +110,7 @@ def _carry_out_if_free(
     faults: Faults,
 ) -> list[RequestResult]:
     try:
-        with open_pipeline(definition, reporter, faults, _opened_already(ledger)) as opened:
+        with open_pipeline(definition, reporter, faults, opened_already(ledger)) as opened:
             return _carry_out(opened, decisions)
     except RowtrailError as error:
         # Nobody is left waiting for what has just been refused.
@@ -128,13 +127,6 @@ def _carry_out_if_free(
             )
             for decision in decisions
         ]
-
-
-def _opened_already(ledger: Ledger) -> LedgerOpener:
-    def opener(path: Path, pipeline: str) -> Ledger:
-        return ledger
-
-    return opener
 
 
 def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[RequestResult]:

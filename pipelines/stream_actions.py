@@ -1,16 +1,20 @@
-"""Pausing, resuming, re-reading and dropping a stream: writes to the ledger under its lease."""
+"""Pausing, resuming, re-reading, renaming and dropping a stream, under the lease."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from rowtrail.checkpoints.ledger import Ledger
+from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import StreamRecord, StreamState
+from rowtrail.connectors.base import RenamesStreams
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.commit import no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import holder
-from rowtrail.pipelines.opening import existing_ledger
+from rowtrail.pipelines.opening import existing_ledger, open_pipeline, opened_already
+from rowtrail.pipelines.progress import Silent
 
 
 @contextmanager
@@ -58,6 +62,41 @@ def resnapshot(definition: PipelineDefinition, name: str) -> None:
     with _leased(definition) as ledger:
         record = _known(ledger, name)
         ledger.streams.begin_epoch(name, record.capture, record.target)
+
+
+def rename(definition: PipelineDefinition, old: str, new: str) -> None:
+    """Goes on with a stream under the name that it has in the file now.
+
+    The target comes first: what a crash leaves half done is finished by doing it again. Raises
+    ConfigurationError unless `new` is in the file and `old` is not, when nothing is known of `old`,
+    or the target cannot rename.
+    """
+    target = definition.stream(new).target
+    if any(stream.name == old for stream in definition.streams):
+        raise ConfigurationError(
+            f"Stream {old} is still in the pipeline file. Give it its new name there first."
+        )
+    with closing(existing_ledger(definition)) as ledger:
+        records = _known(ledger, old)
+        if records.target != target:
+            raise ConfigurationError(
+                f"Stream {old} fills table {records.target}, and {new} would fill {target}, from "
+                f'the start. Add `target = "{records.target}"` to [streams.{new}] first.'
+            )
+        if ledger.streams.get(new) is not None:
+            raise ConfigurationError(
+                f"Stream {new} has been run already, so that {old} cannot be renamed to it."
+            )
+        held = [one.record_id for one in ledger.failures.held_back(old)]
+        renamed = {str(one): str(RecordId(new, one.key)) for one in held}
+        with open_pipeline(definition, Silent(), no_faults, opened_already(ledger)) as opened:
+            if not isinstance(opened.destination, RenamesStreams):
+                raise ConfigurationError(
+                    f"The target of pipeline {definition.name} cannot go on with a stream under "
+                    f"another name. Give the stream its old name, or read it anew."
+                )
+            opened.destination.rename_stream(target, old, new, renamed)
+            opened.ledger.streams.rename(old, new)
 
 
 def drop(definition: PipelineDefinition, name: str) -> None:

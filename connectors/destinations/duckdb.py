@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,7 +10,12 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
 from rowtrail.connectors.destinations import duckdb_layout
-from rowtrail.connectors.destinations.duckdb_claims import CLAIMS_DDL, check_claim, claim_table
+from rowtrail.connectors.destinations.duckdb_claims import (
+    CLAIMS_DDL,
+    CLAIMS_TABLE,
+    check_claim,
+    claim_table,
+)
 from rowtrail.connectors.destinations.duckdb_errors import translated
 from rowtrail.connectors.destinations.duckdb_file import (
     DuckdbUrl,
@@ -23,6 +28,7 @@ from rowtrail.connectors.destinations.duckdb_gaps import (
     GAPS_TABLE,
     WATERMARKS_DDL,
     read_gaps,
+    rename_gaps,
     update_gaps,
 )
 from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
@@ -121,6 +127,16 @@ class DuckdbDestination:
             if layout is None:
                 return empty_keys(target)
             return read_keys(self._connection, layout, target, after, upto)
+
+    def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
+        pipeline = self._writer().pipeline
+        with self._transaction(f"rename stream {old} to {new} in {self._path}") as work:
+            for known in (RECEIPTS_TABLE, CLAIMS_TABLE):
+                work.run(
+                    f"UPDATE {known} SET stream = ? WHERE pipeline = ? AND stream = ?",
+                    [new, pipeline, old],
+                )
+            rename_gaps(work, table, records)
 
     def close(self) -> None:
         """Brings all into the file and lets others in; may be called twice."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -84,6 +85,19 @@ def forget_table(work: Transaction, table: str) -> None:
     """Nothing is known of the table any more."""
     for known in (GAPS_TABLE, WATERMARKS_TABLE):
         work.run(f"DELETE FROM {known} WHERE table_name = ?", [table])
+
+
+def rename_gaps(work: Transaction, table: str, records: Mapping[str, str]) -> None:
+    """Gives the gaps of these records the new texts of their ids."""
+    if not records:
+        return
+    texts = pa.table({"old": pa.array(records.keys()), "new": pa.array(records.values())})
+    renamed = work.view("_rowtrail_renamed", texts)
+    work.run(
+        f"UPDATE {GAPS_TABLE} SET record = new FROM {renamed} AS r "
+        f"WHERE table_name = ? AND record = r.old",
+        [table],
+    )
 
 
 def read_gaps(connection: duckdb.DuckDBPyConnection, table: str) -> tuple[Gap, ...]:

@@ -83,3 +83,29 @@ def test_a_lost_ledger_is_rebuilt_from_the_target(spoiled: Place) -> None:
     assert spoiled.type("retry", "orders", "2", "--from", "extract").code == 0
     assert spoiled.type("run").code == 0
     assert spoiled.loaded() == {1, 2}
+
+
+def test_a_renamed_stream_goes_on(spoiled: Place) -> None:
+    old = spoiled.file.read_text("utf-8")
+    refused = spoiled.type("stream", "rename", "orders", "sales")
+    assert refused.code == 2 and "sales" in refused.err
+    spoiled.write(old.replace("[streams.orders]", '[streams.sales]\ntable = "orders"'))
+    refused = spoiled.type("stream", "rename", "orders", "sales")
+    assert refused.code == 2 and 'Add `target = "orders"`' in refused.err
+    spoiled.write(
+        old.replace("[streams.orders]", '[streams.sales]\ntable = "orders"\ntarget = "orders"')
+    )
+    assert spoiled.type("stream", "rename", "nothing", "sales").code == 2
+    answer = spoiled.type("stream", "rename", "orders", "sales")
+    assert (answer.code, answer.out) == (
+        0,
+        "orders is sales from now on; the next run goes on from its position.\n",
+    )
+    assert spoiled.query("SELECT record FROM _rowtrail_gaps") == [("sales:2",)]
+    spoiled.put((2, 2, "mended"), (4, 4, "new"))
+    run = spoiled.type("run", "--json").document["streams"]["sales"]
+    assert (run["counts"]["loaded"], run["error"]) == (2, None)
+    assert "failed at stage transform" in spoiled.type("record", "sales", "2").out
+    assert spoiled.query("SELECT record FROM _rowtrail_gaps") == []
+    assert spoiled.loaded() == {1, 2, 4}
+    assert spoiled.type("stream", "rename", "orders", "sales").code == 2

@@ -10,7 +10,9 @@ import typer
 from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, Yes, confirm, read_pipeline
 from rowtrail.cli.output import print_json, say
 
-app = typer.Typer(help="Pauses, resumes, re-reads or drops a stream.", no_args_is_help=True)
+app = typer.Typer(
+    help="Pauses, resumes, re-reads, renames or drops a stream.", no_args_is_help=True
+)
 Name = Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")]
 
 
@@ -30,6 +32,23 @@ def resume(stream: Name, pipeline: PipelineFile = DEFAULT_FILE, json: Json = Fal
 def resnapshot(stream: Name, pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     """Has the next run read the whole table anew; rows gone from the source go at the target."""
     _do("resnapshot", stream, pipeline, json, f"The next run reads {stream} anew.")
+
+
+@app.command(epilog="Example: rowtrail stream rename orders sales_orders")
+def rename(
+    old: Annotated[str, typer.Argument(help="The name it had.", metavar="STREAM")],
+    new: Annotated[str, typer.Argument(help="Its name in the file now.", metavar="NEW")],
+    pipeline: PipelineFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
+    """Goes on with a stream that got another name in the file, from where it is."""
+    from rowtrail.pipelines.stream_actions import rename as carry_out
+
+    carry_out(read_pipeline(pipeline), old, new)
+    if json:
+        print_json({"stream": new, "done": "rename"})
+    else:
+        say(f"{old} is {new} from now on; the next run goes on from its position.")
 
 
 @app.command(epilog="Example: rowtrail stream drop orders --yes")
