@@ -82,12 +82,12 @@ class _Streams:
     def get(self, name: str) -> StreamRecord | None:
         return self._records.get(name)
 
-    def begin_epoch(self, name: str, capture: str, target: str, at_least: int = 0) -> StreamRecord:
+    def begin_epoch(self, name: str, capture: str, target: str) -> StreamRecord:
         self._records[name] = StreamRecord(
             name=name,
             capture=capture,
             target=target,
-            epoch=max(1, at_least),
+            epoch=1,
             position=None,
             read_number=0,
             sequence=0,
@@ -99,8 +99,8 @@ class _Streams:
         )
         return self._records[name]
 
-    def next_read(self, name: str, at_least: int = 0) -> int:
-        number = max(self._records[name].read_number, at_least) + 1
+    def next_read(self, name: str) -> int:
+        number = self._records[name].read_number + 1
         self._records[name] = replace(self._records[name], read_number=number)
         return number
 
@@ -108,8 +108,6 @@ class _Streams:
 
     def pages(self, name: str) -> Iterator[pa.RecordBatch]:
         return iter(())
-
-    def discard_unfinished_pages(self, name: str) -> None: ...
 
     def advance(self, name: str, sequence: int, position: str | None) -> None:
         record = self._records[name]

@@ -155,14 +155,6 @@ class Batches:
         query = _batches().where(tables.streams.c.name == stream)
         return self._records(query.order_by(batches.c.id.desc()).limit(limit))
 
-    def last(self, stream: str) -> BatchRecord | None:
-        """The last closed batch of a stream."""
-        query = _batches().where(
-            tables.streams.c.name == stream, batches.c.state == BatchState.CLOSED
-        )
-        found = self._records(query.order_by(batches.c.id.desc()).limit(1))
-        return found[0] if found else None
-
     def _records(self, query: Select[Any]) -> list[BatchRecord]:
         with self._store.read() as connection:
             return [_record(row) for row in connection.execute(query)]

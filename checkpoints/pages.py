@@ -59,12 +59,10 @@ def forget(connection: Connection, batch: int) -> None:
     connection.execute(delete(_pages).where(_pages.c.batch == batch))
 
 
-def drop(connection: Connection, stream_id: int, *, only_unfinished: bool = False) -> None:
+def drop(connection: Connection, stream_id: int) -> None:
     """Drops the pages of closed batches; those of a prepared one go or stay with it."""
-    gone = [READING] if only_unfinished else [READING, COMPLETE]
-    connection.execute(
-        delete(_pages).where(_pages.c.stream_id == stream_id, _pages.c.state.in_(gone))
-    )
+    gone = _pages.c.state.in_([READING, COMPLETE])
+    connection.execute(delete(_pages).where(_pages.c.stream_id == stream_id, gone))
 
 
 def complete(store: Store, stream_id: int) -> Iterator[pa.RecordBatch]:

@@ -31,15 +31,15 @@ class Streams:
         with self._store.read() as connection:
             return [_record(row) for row in connection.execute(select(streams).order_by("name"))]
 
-    def begin_epoch(self, name: str, capture: str, target: str, at_least: int = 0) -> StreamRecord:
-        """Makes the stream, or raises its epoch by one, and in both cases to `at_least`.
+    def begin_epoch(self, name: str, capture: str, target: str) -> StreamRecord:
+        """Makes the stream, or raises its epoch by one.
 
         The position is None afterwards, the state active, and pages of earlier reads are gone.
         """
         with self._store.write() as connection:
             row = find(connection, name)
             if row is None:
-                _insert(connection, self._store, name, capture, target, max(1, at_least))
+                _insert(connection, self._store, name, capture, target, 1)
             else:
                 pages.drop(connection, row.id)
                 self._update(
@@ -47,7 +47,7 @@ class Streams:
                     row.id,
                     capture=capture,
                     target=target,
-                    epoch=max(row.epoch + 1, at_least),
+                    epoch=row.epoch + 1,
                     position=None,
                     watermark=None,
                     state=StreamState.ACTIVE,
@@ -55,11 +55,11 @@ class Streams:
                 )
             return _record(require(connection, name))
 
-    def next_read(self, name: str, at_least: int = 0) -> int:
-        """Issues the number of the next read: above all issued before and above `at_least`."""
+    def next_read(self, name: str) -> int:
+        """Issues the number of the next read: above all issued before."""
         with self._store.write(durable=False) as connection:
             row = require(connection, name)
-            number = max(row.read_number, at_least) + 1
+            number = row.read_number + 1
             self._update(connection, row.id, read_number=number)
         return int(number)
 
@@ -124,11 +124,6 @@ class Streams:
         with self._store.read() as connection:
             stream_id = require(connection, name).id
         return pages.complete(self._store, stream_id)
-
-    def discard_unfinished_pages(self, name: str) -> None:
-        """Drops the pages of a read that did not end and is begun again from its start."""
-        with self._store.write(durable=False) as connection:
-            pages.drop(connection, require(connection, name).id, only_unfinished=True)
 
     def rename(self, old: str, new: str) -> None:
         """Everything known of `old` is known of `new` afterwards. Raises LedgerError."""

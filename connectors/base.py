@@ -43,8 +43,8 @@ class StreamSpec:
     key: tuple[str, ...] = ()  # empty: the table's primary key
     cursor: str | None = None  # the updated-at column, with capture `cursor`
     cursor_lag: float = 0.0  # cursor: re-read this many units (seconds, or the number's own) back
-    include: tuple[str, ...] = ()  # columns to take; empty: all
-    exclude: tuple[str, ...] = ()  # columns to leave out
+    columns: tuple[str, ...] = ()  # to take; empty: all
+    exclude: tuple[str, ...] = ()  # those to leave out
     types: Mapping[str, str] = field(default_factory=dict)  # column, or declared type -> type name
     batch_rows: int = DEFAULT_BATCH_ROWS  # at most so many changes in one batch
 

@@ -205,7 +205,7 @@ def _stream(
         key=tuple(given.get("key", ())),
         cursor=given.get("cursor"),
         cursor_lag=given.get("cursor_lag", 0.0),
-        include=tuple(given.get("columns", ())),
+        columns=tuple(given.get("columns", ())),
         exclude=tuple(given.get("exclude", ())),
         types={**(defaults.types or {}), **(section.types or {})},
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),

@@ -37,7 +37,7 @@ class StreamDefinition:
     key: tuple[str, ...] = ()
     cursor: str | None = None
     cursor_lag: float = 0.0
-    include: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     transforms: tuple[Transform, ...] = ()
@@ -52,7 +52,7 @@ class StreamDefinition:
             key=self.key,
             cursor=self.cursor,
             cursor_lag=self.cursor_lag,
-            include=self.include,
+            columns=self.columns,
             exclude=self.exclude,
             types=self.types,
             batch_rows=self.batch_rows,

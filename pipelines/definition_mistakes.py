@@ -59,7 +59,7 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
             (*place, "cursor"),
             'is missing: capture = "cursor" needs the name of the updated-at column',
         )
-    if stream.include and stream.exclude:
+    if stream.columns and stream.exclude:
         mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
     for column, text in stream.types.items():
         try:

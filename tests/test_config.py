@@ -92,7 +92,7 @@ def test_a_full_file(folder: Path) -> None:
     assert [step.name for step in orders.transforms] == ["mine:clean"]
     assert (orders.batch_rows, orders.capture_images) == (1000, False)
     assert (lines.table, lines.capture, lines.deletes) == ("lines", Capture.SNAPSHOT, Deletes.SOFT)
-    assert (lines.include, lines.transforms) == (("id", "n"), ())
+    assert (lines.columns, lines.transforms) == (("id", "n"), ())
     assert pipeline.ledger == folder / "state/shop.ledger"
     assert pipeline.install_capture
     assert pipeline.breakers == Breakers(failed_records=5)

@@ -91,7 +91,7 @@ def _chosen(
             f"Stream {stream.name} leaves out {', '.join(wanted)}, which its key needs. Take it "
             f"from `exclude`."
         )
-    taken = {*table.resolved(stream.include), *key} if stream.include else None
+    taken = {*table.resolved(stream.columns), *key} if stream.columns else None
     chosen = tuple(
         column
         for column in table.columns

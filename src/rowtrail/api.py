@@ -73,7 +73,7 @@ class Stream:
             key=tuple(self.key),
             cursor=self.cursor,
             cursor_lag=self.cursor_lag,
-            include=tuple(self.columns),
+            columns=tuple(self.columns),
             exclude=tuple(self.exclude),
             types=dict(self.types),
             transforms=tuple(

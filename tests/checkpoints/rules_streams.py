@@ -71,7 +71,7 @@ class StreamRules:
         assert made == ledger.streams.get("orders")
         assert (made.epoch, made.position, made.read_number, made.sequence) == (1, None, 0, 0)
         assert (made.state, made.last_batch_id, made.watermark) == (StreamState.ACTIVE, None, None)
-        assert ledger.streams.begin_epoch("lines", "trigger", "lines", at_least=5).epoch == 5
+        assert ledger.streams.begin_epoch("lines", "trigger", "lines").epoch == 1
         assert [one.name for one in ledger.streams.all()] == ["lines", "orders"]
 
     def test_a_new_epoch_forgets_the_position_but_not_the_sequence(self, desk: Desk) -> None:
@@ -89,17 +89,14 @@ class StreamRules:
         assert (fresh.sequence, fresh.last_batch_id) == (1, closed.batch_id)
         assert fresh.read_number == number
         assert list(streams.pages("orders")) == []
-        assert streams.begin_epoch("orders", "trigger", "orders", at_least=9).epoch == 9
-        assert streams.begin_epoch("orders", "trigger", "orders", at_least=3).epoch == 10
+        assert streams.begin_epoch("orders", "trigger", "orders").epoch == 3
 
     def test_read_numbers_rise(self, ledger: Ledger) -> None:
         ledger.streams.begin_epoch("orders", "cursor", "orders")
         assert ledger.streams.next_read("orders") == 1
         assert ledger.streams.next_read("orders") == 2
-        assert ledger.streams.next_read("orders", at_least=7) == 8
-        assert ledger.streams.next_read("orders", at_least=3) == 9
         found = ledger.streams.get("orders")
-        assert found is not None and found.read_number == 9
+        assert found is not None and found.read_number == 2
 
     def test_a_state_has_a_reason(self, ledger: Ledger, clock: FakeClock) -> None:
         ledger.streams.begin_epoch("orders", "cursor", "orders")
@@ -135,9 +132,9 @@ class StreamRules:
         assert (adopted.capture, adopted.target) == ("trigger", "sales")
         assert (adopted.epoch, adopted.position) == (3, "p9")
         assert (adopted.read_number, adopted.sequence, adopted.last_batch_id) == (4, 12, "b")
-        ledger.streams.next_read("orders", at_least=20)
+        assert [ledger.streams.next_read("orders") for _ in range(3)] == [5, 6, 7]
         again = ledger.streams.adopt("orders", read_number=6, **said)  # type: ignore[arg-type]
-        assert again.read_number == 21  # a number that was issued is never issued again
+        assert again.read_number == 7  # a number that was issued is never issued again
 
     def test_after_an_adoption_decisions_are_above_all_that_may_be_lost(self, desk: Desk) -> None:
         ask = desk.ledger.decisions.request
@@ -221,14 +218,6 @@ class PageRules:
         desk.close([2], 1, page=page(22), read_complete=True)
         found = desk.ledger.streams.pages("orders")
         assert [one["id"].to_pylist() for one in found] == [[1], [22]]
-
-    def test_pages_of_a_read_that_begins_anew_can_be_discarded(self, desk: Desk) -> None:
-        desk.close([1], 1, page=page(1), read_complete=True)
-        desk.close([2], 2, page=page(2))
-        desk.ledger.streams.discard_unfinished_pages("orders")
-        desk.close([3], 3, page=page(3), read_complete=True)
-        found = desk.ledger.streams.pages("orders")
-        assert [one["id"].to_pylist() for one in found] == [[3]]
 
     def test_pages_stay_readable_while_the_next_read_is_written(self, desk: Desk) -> None:
         desk.close([1], 1, page=page(1))

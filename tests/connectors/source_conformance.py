@@ -557,9 +557,9 @@ class SourceConformance:
     def test_takes_and_leaves_columns(self, items: SourceDatabase, capture: Capture) -> None:
         self.put(items, (1, "a", 1))
         for settings, names in (
-            ({"include": ("name",)}, ("id", "name")),
+            ({"columns": ("name",)}, ("id", "name")),
             ({"exclude": ("seen",)}, ("id", "name")),
-            ({"include": ("seen", "id")}, ("id", "seen")),
+            ({"columns": ("seen", "id")}, ("id", "seen")),
         ):
             follower = self.follow(items, self.stream(capture, **settings))
             with items.source() as source:
@@ -574,7 +574,7 @@ class SourceConformance:
             ({"table": "nothing"}, ["nothing", "items"]),
             ({"key": ("id", "nothing")}, ["nothing", "seen"]),
             ({"exclude": ("nothing",)}, ["nothing"]),
-            ({"include": ("nothing",)}, ["nothing"]),
+            ({"columns": ("nothing",)}, ["nothing"]),
             ({"exclude": ("id",)}, ["id", "exclude"]),
             ({"table": "keyless"}, ["keyless", "key"]),
         ],

@@ -24,13 +24,14 @@ from hypothesis.stateful import (
 
 from rowtrail import Breakers, Pipeline
 from rowtrail.checkpoints.states import HELD_BACK, Decision, DecisionKind, FailureState, Stage
+from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.commit import Faults, Point, no_faults
 from rowtrail.pipelines.requests import Request, submit
 from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import run_pipeline
 from tests.pipelines.crashing import Crash, CrashAt
 from tests.pipelines.model import BAD, DROP, FAILED, IGNORED, UNDONE, WRONG_TYPE, Code, Fate, Model
-from tests.pipelines.witness import ledger_of, record
+from tests.pipelines.witness import ledger_of, outcomes, record
 from tests.pipelines.world import World
 
 LONG = int(os.environ.get("ROWTRAIL_LONG_TESTS", "0"))
@@ -135,8 +136,16 @@ class Lives(RuleBasedStateMachine):
     def replay(self, key: int, crash: CrashAt | None, broken: bool | None) -> None:
         self._change_the_code(broken)
         request = Request(kind=DecisionKind.REPLAY, stream="orders", record_ids=(record(key),))
-        certain = self._submit(request, crash or no_faults)
-        self.model.replayed(key, certain=certain)
+        try:
+            certain = self._submit(request, crash or no_faults)
+        except ConfigurationError as error:
+            assert str(error).startswith("Neither the source nor the ledger knows record orders:")
+            assert key not in self.model.source
+            with ledger_of(self.world) as ledger:
+                assert outcomes(ledger, key) == []
+            self.crashed = False  # it came to carrying requests out, so after recovery
+        else:
+            self.model.replayed(key, certain=certain)
 
     def _change_the_code(self, broken: bool | None) -> None:
         if broken is not None:
