@@ -167,14 +167,12 @@ def _batches() -> Select[Any]:
     )
 
 
+# Built once: for each batch that would take longer than to run them.
 _ONE = _batches().where(batches.c.batch_id == bindparam("wanted"))
-
-
 _UNFINISHED_OF = select(batches.c.batch_id).where(
     batches.c.stream_id == bindparam("stream_id"), batches.c.state.in_(_UNFINISHED)
 )
 _CHANGE = batches.update().where(batches.c.id == bindparam("batch"))
-# Statements are built once: for each batch that would take longer than to run them.
 
 
 def _require(connection: Connection, batch_id: str) -> Row[Any]:

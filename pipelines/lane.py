@@ -177,8 +177,13 @@ def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) 
     for other in opened.definition.streams:
         if other is not stream and _may_share_log(other, stream):
             record = opened.ledger.streams.get(other.name)
-            # One that is yet to be read from the start needs nothing of what is in the log now.
-            if record is not None and record.position is not None:
+            # One that is yet to be read from the start needs nothing of what is in the log now;
+            # neither does one whose position is still that of another capture.
+            if (
+                record is not None
+                and record.position is not None
+                and record.capture == other.capture.value
+            ):
                 positions[other.name] = (other.source_spec(), record.position)
     try:
         with opened.source_in_use:
