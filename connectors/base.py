@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -47,6 +47,8 @@ class StreamSpec:
     exclude: tuple[str, ...] = ()  # those to leave out
     types: Mapping[str, str] = field(default_factory=dict)  # column, or declared type -> type name
     batch_rows: int = DEFAULT_BATCH_ROWS  # at most so many changes in one batch
+    log: str = ""  # capture `log`: names the slot and publication that a pipeline's streams share
+    readers: int = 2  # capture `log`: connections that read the first snapshot side by side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,34 @@ class ManagesCapture(Protocol):
 
     def execute(self, statements: Sequence[str]) -> None:
         """Runs a plan in one transaction where the database allows it."""
+        ...
+
+
+@runtime_checkable
+class RetainsLog(Protocol):
+    """A source whose server keeps its log until every stream has read it."""
+
+    def retained(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> Mapping[str, int]:
+        """Bytes of log that the server keeps because of each of these positions, by stream.
+
+        Streams whose capture keeps no log are left out.
+        """
+        ...
+
+
+@runtime_checkable
+class FollowsLog(Protocol):
+    """A source that can go on telling changes as they are committed."""
+
+    def follow(
+        self, streams: Mapping[str, tuple[StreamSpec, ReadState]], stop: Callable[[], bool]
+    ) -> Iterator[tuple[str, Changes] | None]:
+        """Changes of these streams, each with its stream's name, until `stop` says so.
+
+        Each stream has been read before: it has a position. None comes when nothing has changed
+        for a moment, so that whoever waits can do other things. What was given out counts as
+        durable when the next item is asked for. Raises as `Source.read` does.
+        """
         ...
 
 

@@ -17,9 +17,21 @@ if TYPE_CHECKING:
 _BUILT_IN: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
     "source": {
         "sqlite": ("rowtrail.connectors.sources.sqlite", "SqliteSource", None),
+        "postgresql": ("rowtrail.connectors.sources.postgres", "PostgresSource", "postgres"),
+        "postgres": ("rowtrail.connectors.sources.postgres", "PostgresSource", "postgres"),
     },
     "destination": {
         "duckdb": ("rowtrail.connectors.destinations.duckdb", "DuckdbDestination", None),
+        "postgresql": (
+            "rowtrail.connectors.destinations.postgres",
+            "PostgresDestination",
+            "postgres",
+        ),
+        "postgres": (
+            "rowtrail.connectors.destinations.postgres",
+            "PostgresDestination",
+            "postgres",
+        ),
     },
 }
 _GROUPS = {"source": "rowtrail.sources", "destination": "rowtrail.destinations"}

@@ -18,6 +18,8 @@ BASE_LEVEL = tuple(
     f"rowtrail.connectors.{module}"
     for module in ("base", "changes", "schema", "errors", "registry", "type_names")
 )
+# What a database's source and destination share: how to connect, and what its errors mean.
+SHARED = tuple(f"rowtrail.connectors.{module}" for module in ("postgres_client", "postgres_errors"))
 HEAVY = (
     "adbc_driver_manager",
     "adbc_driver_postgresql",
@@ -25,6 +27,7 @@ HEAVY = (
     "duckdb",
     "numpy",
     "pandas",
+    "psycopg",
     "pyarrow",
     "pydantic",
     "sqlalchemy",
@@ -43,15 +46,18 @@ RULES = (
     Rule("rowtrail.checkpoints", ("rowtrail.checkpoints",)),
     Rule(
         "rowtrail.connectors.sources",
-        (*BASE_LEVEL, "rowtrail.connectors.sources", "rowtrail.connectors.capture"),
+        (*BASE_LEVEL, *SHARED, "rowtrail.connectors.sources", "rowtrail.connectors.capture"),
     ),
     Rule(
         "rowtrail.connectors.capture",
         (*BASE_LEVEL, "rowtrail.connectors.sources", "rowtrail.connectors.capture"),
     ),
-    Rule("rowtrail.connectors.destinations", (*BASE_LEVEL, "rowtrail.connectors.destinations")),
+    Rule(
+        "rowtrail.connectors.destinations",
+        (*BASE_LEVEL, *SHARED, "rowtrail.connectors.destinations"),
+    ),
     # Its modules at the base level; the registry names the others as text and loads them by name.
-    Rule("rowtrail.connectors", BASE_LEVEL),
+    Rule("rowtrail.connectors", (*BASE_LEVEL, *SHARED)),
     Rule("rowtrail.pipelines", ("rowtrail.pipelines", "rowtrail.checkpoints", *BASE_LEVEL)),
 )
 
