@@ -22,11 +22,12 @@ from rowtrail.pipelines.config_model import (
     StreamSection,
 )
 from rowtrail.pipelines.definition import (
+    DEFAULT_RETAINED_LOG,
     Breakers,
     PipelineDefinition,
     StreamDefinition,
 )
-from rowtrail.pipelines.definition_mistakes import NAME_RULE, note_mistakes
+from rowtrail.pipelines.definition_mistakes import NAME_RULE, SLOT_RULE, note_mistakes
 from rowtrail.pipelines.transforms import Transform, load
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -129,12 +130,12 @@ def _words(item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         return f"there is no such setting{_suggestion(item['loc'])}"
     if item["type"] == "string_pattern_mismatch":
-        return NAME_RULE
+        return SLOT_RULE if item["loc"][-1] == "slot" else NAME_RULE
     if item["type"] == "missing":
         return "is missing"
     if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"should be a table, such as [{'.'.join(map(str, item['loc']))}]"
-    return str(item["msg"]).removeprefix("Input ").removeprefix("String ")
+    return re.sub(r"^(Input|String|Value error,) ", "", str(item["msg"]))
 
 
 _SECTIONS: Mapping[str, type[BaseModel]] = {
@@ -179,6 +180,9 @@ def _definition(
         ),
         breakers=Breakers(**file.breakers.model_dump()),
         install_capture=file.pipeline.install_capture,
+        slot=file.pipeline.slot or "",
+        readers=file.pipeline.readers,
+        retained_log=file.pipeline.retained_log or DEFAULT_RETAINED_LOG,
     )
 
 
@@ -194,7 +198,7 @@ def _stream(
     place = ("streams", name)
     capture = given.get("capture")
     if capture is None and not mistakes.at((*place, "capture"), ("defaults", "capture")):
-        mistakes.add((*place, "capture"), "is missing; set it to trigger, cursor or snapshot")
+        mistakes.add((*place, "capture"), "is missing; set it to log, trigger, cursor or snapshot")
     references = given.get("transforms", ()) if with_transforms else ()
     return StreamDefinition(
         name=name,

@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
-from rowtrail.pipelines.definition import Breakers
+from rowtrail.pipelines.definition import DEFAULT_READERS, LONGEST_SLOT, Breakers
+from rowtrail.pipelines.definition_mistakes import MOST_READERS
+from rowtrail.pipelines.sizes import parse_size
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+"""Bytes, also as text with a unit."""
 
 NAME_PATTERN = r"^[A-Za-z0-9_.-]+$"
 
@@ -42,10 +51,37 @@ class PipelineSection(_Section):
     install_capture: Annotated[
         bool,
         Field(
-            description="Whether a run may make change logs and triggers at the source. "
-            "Otherwise only `rowtrail init --capture` does, which shows the SQL and asks."
+            description="Whether a run may make what captures need at the source: publication and "
+            "slot, or change logs and triggers. Otherwise only `rowtrail init --capture` does, "
+            "which shows the SQL and asks."
         ),
     ] = False
+    slot: Annotated[
+        str | None,
+        Field(
+            pattern=rf"^[a-z0-9_]{{1,{LONGEST_SLOT}}}$",
+            description="Capture `log`: name of the replication slot and of the publication that "
+            "the streams share, 1 to 63 of `a` to `z`, `0` to `9` and `_`. `rowtrail_NAME` if not "
+            "set, after the pipeline.",
+        ),
+    ] = None
+    readers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_READERS,
+            description="Capture `log`: how many connections read a first snapshot side by side.",
+        ),
+    ] = DEFAULT_READERS
+    retained_log: Annotated[
+        Size | None,
+        Field(
+            description="Capture `log`: how much of its log the source may keep for a stream that "
+            'is stopped, paused or not run, such as `"500MB"`; a number alone is bytes. A stream '
+            "above it is given up: it needs a new snapshot, and no longer holds the log. "
+            '`"10GB"` if not set.'
+        ),
+    ] = None
 
 
 class StreamSection(_Section):
@@ -58,11 +94,12 @@ class StreamSection(_Section):
         str | None, Field(description="The target table; the stream's name if not set.")
     ] = None
     capture: Annotated[
-        Literal["trigger", "cursor", "snapshot"] | None,
+        Literal["log", "trigger", "cursor", "snapshot"] | None,
         Field(
-            description="How changes are found: in a change log that triggers fill, by an "
-            "updated-at column (with a comparison of keys for deletes), or by a full read that is "
-            "compared with the last one. Must be set here or in [defaults]."
+            description="How changes are found: in the database's own log (PostgreSQL), in a "
+            "change log that triggers fill, by an updated-at column (with a comparison of keys for "
+            "deletes), or by a full read that is compared with the last one. Must be set here or "
+            "in [defaults]."
         ),
     ] = None
     deletes: Annotated[

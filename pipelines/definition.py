@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,17 @@ from rowtrail.connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
+
+DEFAULT_READERS = 2
+DEFAULT_RETAINED_LOG = 10 * 10**9
+"""Bytes: a tenth of a small server's disk."""
+LONGEST_SLOT = 63
+"""PostgreSQL cuts longer names of slots and publications."""
+
+
+def default_slot(pipeline: str) -> str:
+    """The slot of a pipeline that names none."""
+    return f"rowtrail_{re.sub(r'[^a-z0-9_]', '_', pipeline.lower())}"[:LONGEST_SLOT]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,8 @@ class StreamDefinition:
     transforms: tuple[Transform, ...] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    log: str = ""  # the slot; given by the pipeline, as `readers` is
+    readers: int = DEFAULT_READERS
 
     def source_spec(self) -> StreamSpec:
         return StreamSpec(
@@ -56,12 +70,18 @@ class StreamDefinition:
             exclude=self.exclude,
             types=self.types,
             batch_rows=self.batch_rows,
+            log=self.log,
+            readers=self.readers,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineDefinition:
-    """One source, one destination, some streams, one ledger."""
+    """One source, one destination, some streams, one ledger.
+
+    Its streams read one log with one set of readers: whatever a stream said of `log` and `readers`,
+    it gets the pipeline's own.
+    """
 
     name: str
     source: str  # URL; may hold a password: never print it
@@ -69,7 +89,16 @@ class PipelineDefinition:
     ledger: Path
     streams: tuple[StreamDefinition, ...]
     breakers: Breakers = field(default_factory=Breakers)
-    install_capture: bool = False  # a run may make change logs and triggers at the source itself
+    install_capture: bool = False  # a run may make what captures need at the source itself
+    slot: str = ""  # capture `log`: slot and publication; empty: named after the pipeline
+    readers: int = DEFAULT_READERS  # capture `log`: connections of a first snapshot
+    retained_log: int = DEFAULT_RETAINED_LOG  # bytes of log that a stream may hold back
+
+    def __post_init__(self) -> None:
+        slot = self.slot or default_slot(self.name)
+        streams = tuple(replace(one, log=slot, readers=self.readers) for one in self.streams)
+        object.__setattr__(self, "slot", slot)
+        object.__setattr__(self, "streams", streams)
 
     def stream(self, name: str) -> StreamDefinition:
         """The stream of that name; raises ConfigurationError, which lists the known ones."""

@@ -9,10 +9,20 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import known_scheme
 from rowtrail.connectors.type_names import parse_type
 from rowtrail.pipelines.config_mistakes import Mistakes
-from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.definition import (
+    LONGEST_SLOT,
+    PipelineDefinition,
+    StreamDefinition,
+)
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NAME_RULE = "may hold only letters, digits, `_`, `.` and `-`, since it names the ledger's file"
+SLOT = re.compile(rf"[a-z0-9_]{{1,{LONGEST_SLOT}}}")
+SLOT_RULE = (
+    f"may hold only small letters, digits and `_`, at most {LONGEST_SLOT} of them, since it names "
+    f"a replication slot and a publication"
+)
+MOST_READERS = 16
 
 
 def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
@@ -22,6 +32,10 @@ def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
     for kind, url in (("source", definition.source), ("destination", definition.destination)):
         if not mistakes.at(("pipeline", kind)):
             _check_url(kind, url, mistakes)
+    if not SLOT.fullmatch(definition.slot) and not mistakes.at(("pipeline", "slot")):
+        mistakes.add(("pipeline", "slot"), SLOT_RULE)
+    if not 1 <= definition.readers <= MOST_READERS:
+        mistakes.add(("pipeline", "readers"), f"should be from 1 to {MOST_READERS}")
     if not definition.streams and not mistakes.within(("streams",)):
         mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")
     names: set[str] = set()

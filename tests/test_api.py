@@ -100,6 +100,15 @@ def test_a_file_gives_the_same_pipeline(world: World) -> None:
     assert world.pipeline().run().streams["orders"].loaded == 0
 
 
+def test_what_the_streams_of_a_log_share() -> None:
+    orders = Stream("orders", capture="log")
+    default = shop(orders).definition
+    assert (default.slot, default.readers, default.retained_log) == ("rowtrail_shop", 2, 10**10)
+    given = shop(orders, slot="mine", readers=4, retained_log="2 MB").definition
+    spec = given.streams[0].source_spec()
+    assert (spec.log, spec.readers, given.retained_log) == ("mine", 4, 2_000_000)
+
+
 def test_capture_is_installed_and_removed(world: World) -> None:
     pipeline = world.pipeline()
     ran = pipeline.install_capture()
@@ -129,6 +138,9 @@ def test_a_pipeline_opens_nothing_before_it_runs(tmp_path: Path) -> None:
         (lambda: shop(Stream("orders"), source="oracle://x"), "oracle:// is not a source"),
         (lambda: shop(Stream("orders"), destination="b.duckdb"), "it has no scheme"),
         (lambda: shop(Stream("orders"), name="a/b"), "may hold only letters"),
+        (lambda: shop(Stream("orders"), slot="Mine"), "pipeline.slot: may hold only small"),
+        (lambda: shop(Stream("orders"), readers=0), "pipeline.readers: should be from 1 to 16"),
+        (lambda: shop(Stream("orders"), retained_log="much"), "pipeline.retained_log: 'much' is"),
     ],
 )
 def test_mistakes_are_told_when_the_pipeline_is_made(make: object, words: str) -> None:

@@ -98,6 +98,23 @@ def test_a_full_file(folder: Path) -> None:
     assert pipeline.breakers == Breakers(failed_records=5)
 
 
+def test_what_the_streams_of_a_log_share(folder: Path) -> None:
+    text = HEAD + "slot = 'nightly_1'\nreaders = 5\nretained_log = '1.5 GiB'\n"
+    pipeline = load(folder, text + ORDERS.replace("trigger", "log"))
+    (orders,) = pipeline.streams
+    assert (orders.capture, pipeline.slot, pipeline.readers) == (Capture.LOG, "nightly_1", 5)
+    assert (orders.source_spec().log, orders.source_spec().readers) == ("nightly_1", 5)
+    assert pipeline.retained_log == 3 * 2**29
+
+
+def test_the_slot_is_named_after_the_pipeline(folder: Path) -> None:
+    text = HEAD.replace('"shop"', '"Sh-op.2"') + ORDERS
+    pipeline = load(folder, text)
+    assert pipeline.streams[0].source_spec().log == pipeline.slot == "rowtrail_sh_op_2"
+    assert (pipeline.readers, pipeline.retained_log) == (2, 10 * 10**9)
+    assert load(folder, text.replace("Sh-op.2", "s" * 99)).slot == f"rowtrail_{'s' * 54}"
+
+
 def test_paths_start_at_the_file(folder: Path) -> None:
     pipeline = load(folder, HEAD + ORDERS)
     assert pipeline.source == f"sqlite:///{folder}/shop.db"
@@ -134,7 +151,7 @@ def test_three_mistakes_of_three_kinds_are_told_at_once(folder: Path) -> None:
     assert len(told) == 3
     assert told[0].startswith("line 3, pipeline.source: ") and "oracle://" in told[0]
     assert told[1] == (
-        "line 7, streams.orders.capture: should be 'trigger', 'cursor' or 'snapshot'"
+        "line 7, streams.orders.capture: should be 'log', 'trigger', 'cursor' or 'snapshot'"
     )
     assert told[2].startswith("line 8, streams.orders.transforms: Transform mine:claen: ")
 
@@ -153,6 +170,14 @@ def test_three_mistakes_of_three_kinds_are_told_at_once(folder: Path) -> None:
         (HEAD + "[streams.orders]\n", "line 5, streams.orders.capture: is missing; set it to"),
         (HEAD + ORDERS.replace("trigger", "cursor"), "line 6, streams.orders.cursor: is missing"),
         (HEAD + ORDERS + "columns = ['a']\nexclude = ['b']\n", "line 9, streams.orders.exclude:"),
+        (HEAD + "slot = 'Sl-ot'\n" + ORDERS, "line 5, pipeline.slot: may hold only small letters"),
+        (HEAD + f"slot = '{'s' * 64}'\n" + ORDERS, "line 5, pipeline.slot: may hold only small"),
+        (HEAD + "slot = ''\n" + ORDERS, "line 5, pipeline.slot: may hold only small letters"),
+        (HEAD + "readers = 17\n" + ORDERS, "line 5, pipeline.readers: should be less than"),
+        (HEAD + "readers = 0\n" + ORDERS, "line 5, pipeline.readers: should be greater than"),
+        (HEAD + "retained_log = '9 GX'\n" + ORDERS, "line 5, pipeline.retained_log: '9 GX' is no"),
+        (HEAD + "retained_log = true\n" + ORDERS, "line 5, pipeline.retained_log: True is no size"),
+        (HEAD + "retained_log = 0\n" + ORDERS, "line 5, pipeline.retained_log: should be more"),
         (HEAD + ORDERS + "[breakers]\nfailed_share = 3\n", "line 9, breakers.failed_share: should"),
         (HEAD + ORDERS + "[breaker]\n", "line 8, breaker: there is no such setting; did you"),
         (HEAD, "streams: is missing"),
@@ -167,7 +192,7 @@ def test_three_mistakes_of_three_kinds_are_told_at_once(folder: Path) -> None:
         ),
         (
             HEAD + "[defaults]\ncapture = 'triger'\n[streams.a]\n[streams.b]\n",
-            "line 6, defaults.capture: should be 'trigger'",
+            "line 6, defaults.capture: should be 'log', 'trigger'",
         ),
     ],
 )  # fmt: skip

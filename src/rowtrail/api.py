@@ -14,6 +14,8 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
+    DEFAULT_READERS,
+    DEFAULT_RETAINED_LOG,
     Breakers,
     PipelineDefinition,
     StreamDefinition,
@@ -28,6 +30,7 @@ from rowtrail.pipelines.requests import (
 )
 from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
+from rowtrail.pipelines.sizes import parse_size
 from rowtrail.pipelines.transforms import from_function, load
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class Stream:
     table: str = field(kw_only=False)
     name: str | None = None  # the table's name if not set
     target: str | None = None  # the stream's name if not set
-    capture: str = "trigger"  # trigger, cursor or snapshot
+    capture: str = "trigger"  # log, trigger, cursor or snapshot
     cursor: str | None = None  # the updated-at column, with capture "cursor"
     cursor_lag: float = 0.0  # read so far back again: seconds, or the cursor's own units
     deletes: str = "soft"  # soft or hard
@@ -95,6 +98,14 @@ def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
         ) from None
 
 
+def _size(value: int | str, mistakes: Mistakes) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        mistakes.add(("pipeline", "retained_log"), str(error))
+        return DEFAULT_RETAINED_LOG
+
+
 def _from_stage(text: str) -> Stage:
     if text not in FROM_STAGES:
         raise ConfigurationError(
@@ -121,7 +132,11 @@ class Pipeline:
         ledger: str | Path | None = None,
         breakers: Breakers | None = None,
         install_capture: bool = False,
+        slot: str | None = None,
+        readers: int = DEFAULT_READERS,
+        retained_log: int | str = DEFAULT_RETAINED_LOG,
     ) -> None:
+        mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
             name=name,
             source=source,
@@ -130,8 +145,10 @@ class Pipeline:
             streams=tuple(stream.definition() for stream in streams),
             breakers=breakers or Breakers(),
             install_capture=install_capture,
+            slot=slot or "",
+            readers=readers,
+            retained_log=_size(retained_log, mistakes),
         )
-        mistakes = Mistakes(f"Pipeline {name}")
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()
 
@@ -191,7 +208,10 @@ class Pipeline:
         return submit(self.definition, [request], dry_run=dry_run)[0]
 
     def install_capture(self) -> list[str]:
-        """Makes the change logs and triggers that its streams need; returns the SQL it ran."""
+        """Makes what its streams need at the source; returns the SQL it ran.
+
+        Publication and slot for capture `log`, change logs and triggers for `trigger`.
+        """
         plan = capture_plan(self.definition, self.definition.streams)
         execute_at_source(self.definition, plan)
         return plan

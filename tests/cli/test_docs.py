@@ -105,6 +105,8 @@ def _type(schema: dict[str, object]) -> str:
     if "enum" in one:
         return ", ".join(f"`{word}`" for word in one["enum"])
     kinds = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}
+    if isinstance(one["type"], list):
+        return " or ".join(kinds[kind] for kind in one["type"])
     if one["type"] == "array":
         return "list of texts"
     return "table of texts" if one["type"] == "object" else kinds.get(one["type"], one["type"])
