@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,6 +89,10 @@ class ReadState:
     position: str | None  # None: the stream has never been read in this epoch
     read_number: int  # issued by the ledger for this read; above every one the target has seen
     known: Known
+    fresh: bool = False  # the target's table was made for this read: there is nothing to compare
+    asked_at: float = field(default_factory=time.monotonic)
+    """When the read was asked for, by time.monotonic(). A bound that was taken after it will do:
+    the streams of one run have the same, so that a log which they share is read once."""
 
 
 class Source(Protocol):
@@ -161,6 +166,18 @@ class RetainsLog(Protocol):
         """Bytes of log that the server keeps because of each of these positions, by stream.
 
         Streams whose capture keeps no log are left out.
+        """
+        ...
+
+
+@runtime_checkable
+class ReleasesLog(Protocol):
+    """A source whose log can move on although none of its streams reads it any more."""
+
+    def release(self, streams: Sequence[StreamSpec]) -> None:
+        """The server may forget all of its log up to now: these streams begin with a snapshot.
+
+        Only called when no stream that shares their log has a position in it.
         """
         ...
 

@@ -9,14 +9,14 @@ from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
-from rowtrail.connectors.errors import ConfigurationError, PositionLostError, RowtrailError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
 from rowtrail.pipelines.definition import Breakers, StreamDefinition
 from rowtrail.pipelines.known import HeldRecords, StreamKnown
 from rowtrail.pipelines.opening import OpenPipeline
-from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.shared_log import acknowledge
 from rowtrail.pipelines.stages import stage, target_schema
 
 
@@ -78,7 +78,7 @@ def make_ready(
         read_number=read_number,
         held=held,
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
-        acknowledge=partial(_acknowledge, opened, stream),
+        acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
         stage=partial(stage, steps=stream.transforms),
         code_fingerprint=code_fingerprint(stream),
@@ -148,7 +148,7 @@ def skip_reason(record: StreamRecord | None) -> str | None:
 
 
 def install_capture(opened: OpenPipeline, streams: tuple[StreamDefinition, ...]) -> None:
-    """Makes change logs and triggers when the pipeline allows a run to do so."""
+    """Makes what captures need at the source when the pipeline allows a run to do so."""
     if not opened.definition.install_capture or not isinstance(opened.source, ManagesCapture):
         return
     specs = [stream.source_spec() for stream in streams]
@@ -166,33 +166,3 @@ def _can_be_read(opened: OpenPipeline, spec: StreamSpec) -> bool:
     except ConfigurationError:
         return False
     return True
-
-
-def _acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -> None:
-    """Lets the source forget what all streams that share the log have behind them.
-
-    The batch is durable: a source that cannot be told is told with the next one.
-    """
-    positions = {stream.name: (stream.source_spec(), position)}
-    for other in opened.definition.streams:
-        if other is not stream and _may_share_log(other, stream):
-            record = opened.ledger.streams.get(other.name)
-            # One that is yet to be read from the start needs nothing of what is in the log now;
-            # neither does one whose position is still that of another capture.
-            if (
-                record is not None
-                and record.position is not None
-                and record.capture == other.capture.value
-            ):
-                positions[other.name] = (other.source_spec(), record.position)
-    try:
-        with opened.source_in_use:
-            retry_transient(partial(opened.source.acknowledge, positions))
-    except RowtrailError as error:
-        opened.reporter.note(f"{stream.name}: the source could not forget what is loaded: {error}")
-
-
-def _may_share_log(one: StreamDefinition, other: StreamDefinition) -> bool:
-    """The source knows whether two names are one table; this only leaves out what cannot be."""
-    tables = [stream.table.rpartition(".")[2].casefold() for stream in (one, other)]
-    return one.capture is other.capture and tables[0] == tables[1]

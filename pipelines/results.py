@@ -114,10 +114,11 @@ class RunResult:
     seconds: float
     recovered: tuple[str, ...] = ()  # what recovery found and did, in plain words
     decisions: tuple[str, ...] = ()  # requests that were carried out
+    given_up: Mapping[str, str] = field(default_factory=dict)  # stream -> why: held too much log
 
     @property
     def complete(self) -> bool:
-        return all(stream.complete for stream in self.streams.values())
+        return all(stream.complete for stream in self.streams.values()) and not self.given_up
 
     @property
     def state(self) -> RunState:

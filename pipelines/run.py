@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -45,6 +45,7 @@ from rowtrail.pipelines.recovery import settle
 from rowtrail.pipelines.replay import carry_out, must_wait
 from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
 from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.shared_log import give_up, let_move_on
 
 NAMED_FAILURES = 1_000
 """A result names at most so many failed records of a stream; the ledger has them all."""
@@ -84,6 +85,8 @@ def run_pipeline(
         try:
             for stream in resnapshot:
                 opened.ledger.streams.begin_epoch(stream.name, stream.capture.value, stream.target)
+            names = {stream.name for stream in chosen}
+            given_up = give_up(opened, names - _paused(opened, chosen))
             install_capture(opened, chosen)
             decisions = carry_out_pending(opened, run_id)
             results = {
@@ -92,6 +95,12 @@ def run_pipeline(
             late = carry_out_pending(opened, run_id)
             if late:
                 results = {name: _with_held_back(opened, one) for name, one in results.items()}
+            read = [one.name for one in results.values() if not one.error and not one.skipped]
+            for name, why in give_up(opened, read).items():
+                given_up[name] = why
+                if name in results:
+                    results[name] = _given_up(opened, results[name], why)
+            let_move_on(opened)
         except Exception as error:
             _finish(opened, run_id, RunState.FAILED, str(error))
             raise
@@ -101,9 +110,24 @@ def run_pipeline(
             seconds=perf_counter() - started,
             recovered=tuple(recovered),
             decisions=(*decisions, *late),
+            given_up=given_up,
         )
         opened.ledger.runs.finish(run_id, result.state)
         return result
+
+
+def _paused(opened: OpenPipeline, streams: Sequence[StreamDefinition]) -> set[str]:
+    """Those that a run leaves out although they were chosen."""
+    records = [opened.ledger.streams.get(stream.name) for stream in streams]
+    return {one.name for one in records if one is not None and one.state is StreamState.PAUSED}
+
+
+def _given_up(opened: OpenPipeline, result: StreamResult, why: str) -> StreamResult:
+    """The result of a stream that holds back too much of the log at the end of the run."""
+    if result.error is not None:
+        return replace(result, error=f"{result.error} {why}", needs_snapshot=True)
+    skipped = skip_reason(opened.ledger.streams.get(result.name))
+    return replace(result, skipped=skipped, needs_snapshot=True)
 
 
 def _finish(opened: OpenPipeline, run_id: str, state: RunState, message: str) -> None:

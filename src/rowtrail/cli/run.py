@@ -101,6 +101,9 @@ def tell(result: RunResult) -> None:
     say()
     for stream in result.streams.values():
         _tell_stream(stream)
+    for name, why in result.given_up.items():
+        if name not in result.streams:
+            say(f"{why}\n")
     say(_last_word(result))
 
 
@@ -135,5 +138,5 @@ def _last_word(result: RunResult) -> str:
             f"`rowtrail record {shlex.quote(first)}` tells why, and what to do."
         )
     if not result.complete:
-        return "Not complete: some streams were left out, as told above."
+        return "Not complete: some streams were left out or given up, as told above."
     return f"Complete, in {result.seconds:.1f} s."
