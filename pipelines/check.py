@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -15,12 +17,23 @@ from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.opening import existing_ledger
+from rowtrail.pipelines.shared_log import holding, retained
+from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.stages import Staged, stage, target_schema
 
 SAMPLE_ROWS = 1_000
 
 
-def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a check found."""
+
+    problems: tuple[Problem, ...]
+    streams: tuple[str, ...]  # all that a run would run
+    retained_log: Mapping[str, int] = field(default_factory=dict)  # stream -> bytes kept for it
+
+
+def check_pipeline(definition: PipelineDefinition) -> Checked:
     """All problems of target, ledger and all streams; those that are `fatal` would stop a run.
 
     Each stream's transforms are run on a sample whole and in two halves: a function of each row
@@ -38,9 +51,41 @@ def check_pipeline(definition: PipelineDefinition) -> list[Problem]:
         for stream in definition.streams:
             if stream.name not in broken:
                 problems += _check_stream(source, stream)
+        kept, told = _check_log(definition, source)
     finally:
         source.close()
-    return _check_target(definition) + problems
+    return Checked(
+        problems=tuple(_check_target(definition) + problems + told),
+        streams=tuple(stream.name for stream in definition.streams),
+        retained_log=kept,
+    )
+
+
+def _check_log(
+    definition: PipelineDefinition, source: Source
+) -> tuple[Mapping[str, int], list[Problem]]:
+    """What the source keeps of its log for each stream, and for which of them it is too much."""
+    if not definition.ledger.exists():
+        return {}, []
+    try:
+        with closing(existing_ledger(definition)) as ledger:
+            kept = retained(source, holding(definition, ledger))
+    except LedgerError:  # told by `_check_target`
+        return {}, []
+    except RowtrailError as error:
+        return {}, [Problem(stream=None, message=str(error), remedy="", fatal=False)]
+    return kept, [
+        Problem(
+            stream=name,
+            message=f"the source keeps {size_text(size)} of its log for it, more than the "
+            f"{size_text(definition.retained_log)} that `retained_log` allows",
+            remedy=f"Run it before it is given up, which the next run does that leaves it out or "
+            f"in which it stops: `rowtrail run {name}`.",
+            fatal=False,
+        )
+        for name, size in kept.items()
+        if size > definition.retained_log
+    ]
 
 
 def _check_target(definition: PipelineDefinition) -> list[Problem]:

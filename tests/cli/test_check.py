@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rowtrail.connectors.errors import ConfigurationError
 from tests.cli.place import FILE, Place
+from tests.pipelines import logged_source
 
 
 @pytest.fixture
@@ -18,7 +20,12 @@ def test_a_sound_pipeline_is_ready(ready: Place) -> None:
     ready.use_transform()
     answer = ready.type("check")
     assert (answer.code, answer.out) == (0, "Ready: 1 stream can be run.\n")
-    assert ready.type("check", "--json").document == {"ready": True, "problems": []}
+    assert ready.type("check", "--json").document == {
+        "ready": True,
+        "problems": [],
+        "streams": ["orders"],
+        "retained_log": {},
+    }
     assert not ready.ledger.exists() and not ready.target.exists()
 
 
@@ -121,3 +128,27 @@ def test_a_missing_folder_of_the_target_is_found(ready: Place) -> None:
 
 def test_what_a_run_installs_by_itself_is_no_problem(place: Place) -> None:
     assert place.type("check").code == 0
+
+
+def test_the_log_that_the_source_keeps_is_told(
+    ready: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = logged_source.use(monkeypatch)
+    text = FILE.replace("sqlite:", "logged:").replace('"trigger"', '"log"')
+    ready.write(text.replace("source.db", f"{ready.source}"))
+    assert "keeps" not in ready.type("check").out
+    assert ready.type("run").code == 0
+    server.kept = {"orders": 1_500_000_000}
+    answer = ready.type("check")
+    assert (answer.code, answer.out) == (
+        0,
+        "The source keeps 1.5 GB of its log, back to where stream orders is; `retained_log` is 10 "
+        "GB.\nReady: 1 stream can be run.\n",
+    )
+    assert ready.type("check", "--json").document["retained_log"] == {"orders": 1_500_000_000}
+    server.kept = {"orders": 11 * 10**9}
+    answer = ready.type("check")
+    assert answer.code == 0
+    assert "Note: orders: the source keeps 11 GB of its log for it, more than" in answer.out
+    server.error = ConfigurationError("permission denied for it")
+    assert "Note: shop: permission denied for it" in ready.type("check").out

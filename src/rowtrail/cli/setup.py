@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -104,17 +105,31 @@ def check(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     from rowtrail.pipelines.check import check_pipeline
 
     definition = read_pipeline(pipeline, with_transforms=True)
-    problems = check_pipeline(definition)
-    fatal = sum(problem.fatal for problem in problems)
+    checked = check_pipeline(definition)
+    fatal = sum(problem.fatal for problem in checked.problems)
     if json:
-        print_json({"ready": not fatal, "problems": [asdict(problem) for problem in problems]})
-    for problem in problems if not json else ():
+        print_json({"ready": not fatal, **asdict(checked)})
+    for problem in checked.problems if not json else ():
         word = "Problem" if problem.fatal else "Note"
         say(f"{word}: {problem.stream or definition.name}: {problem.message}", hanging="  ")
         say(f"{problem.remedy}\n" if problem.remedy else "", indent="  ")
+    if not json:
+        _tell_log(checked.retained_log, definition.retained_log)
     if fatal:
         if not json:
             say(f"Not ready: {count(fatal, 'problem')} would stop a run.")
         raise typer.Exit(FAILED)
     if not json:
-        say(f"Ready: {count(len(definition.streams), 'stream')} can be run.")
+        say(f"Ready: {count(len(checked.streams), 'stream')} can be run.")
+
+
+def _tell_log(kept: Mapping[str, int], limit: int) -> None:
+    """The stream that is furthest behind: the others' log is part of what is kept for it."""
+    from rowtrail.pipelines.sizes import size_text
+
+    if kept:
+        name = max(kept, key=lambda one: kept[one])
+        say(
+            f"The source keeps {size_text(kept[name])} of its log, back to where stream {name} is; "
+            f"`retained_log` is {size_text(limit)}."
+        )
