@@ -21,6 +21,17 @@ from rowtrail.connectors.postgres_errors import translated
 if TYPE_CHECKING:
     import adbc_driver_postgresql.dbapi
 
+OLDEST = 130_000
+"""Transaction ids of 64 bits, and snapshots as text, came with PostgreSQL 13."""
+
+_FACTS = """
+SELECT current_setting('server_version_num')::int4, current_setting('server_encoding'),
+  CASE coalesce(to_jsonb(d) ->> 'datlocprovider', 'c')
+    WHEN 'b' THEN true
+    WHEN 'c' THEN d.datcollate IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8')
+    ELSE false END
+FROM pg_catalog.pg_database AS d WHERE d.datname = current_database()
+"""
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -30,17 +41,19 @@ class ServerFacts:
 
     version: int  # as in server_version_num: 150004 is 15.4
     encoding: str  # of this database, such as UTF8
+    sorts_by_bytes: bool  # so does the database's default collation
 
 
 class Connection:
     """Autocommit outside of `reading` and `writing`. Not to be used by two threads at once."""
 
     def __init__(self, url: str) -> None:
+        self._given = url
         self.url = PostgresUrl(url)
         self._control: psycopg.Connection[tuple[Any, ...]] | None = None
         self._rows: adbc_driver_postgresql.dbapi.Connection | None = None
         self._facts: ServerFacts | None = None
-        self.control()
+        self.facts()
 
     @property
     def name(self) -> str:
@@ -54,12 +67,15 @@ class Connection:
         return self._control
 
     def facts(self) -> ServerFacts:
+        """Raises ConfigurationError for a server that is too old."""
         if self._facts is None:
-            ((version, encoding),) = self.records(
-                "SELECT current_setting('server_version_num')::int4, "
-                "current_setting('server_encoding')"
-            )
-            self._facts = ServerFacts(version=version, encoding=encoding)
+            ((version, encoding, by_bytes),) = self.records(_FACTS)
+            if version < OLDEST:
+                raise ConfigurationError(
+                    f"PostgreSQL at {self.name} is of version {version // 10_000}. Rowtrail needs "
+                    f"{OLDEST // 10_000} or newer."
+                )
+            self._facts = ServerFacts(version=version, encoding=encoding, sorts_by_bytes=by_bytes)
         return self._facts
 
     def records(
@@ -98,12 +114,32 @@ class Connection:
                 raise
             self.query("COMMIT")
 
-    def query(self, statement: str, *, doing: str = "read rows") -> pa.RecordBatch:
-        """All rows of a statement without parameters, as one batch."""
-        with translated(doing, self.name), self._adbc().cursor() as cursor:
+    def query(self, statement: str, *, record: bool = False) -> pa.RecordBatch:
+        """All rows of a statement without parameters, as one batch.
+
+        With `record`, an error that is plainly about a value is a RecordError.
+        """
+        with (
+            translated("read rows", self.name, record=record),
+            self._adbc().cursor() as cursor,
+        ):
             cursor.execute(statement)
             table = cursor.fetch_arrow_table()
         return single_batch(table)
+
+    def stream(self, statement: str, *, doing: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a statement without parameters as they come, batch by batch."""
+        with (
+            self._dropped_when_transient(),
+            translated(doing, self.name),
+            self._adbc().cursor() as cursor,
+        ):
+            cursor.execute(statement)
+            yield from cursor.fetch_record_batch()
+
+    def another(self) -> Connection:
+        """A connection of its own to the same database, for another thread."""
+        return Connection(self._given)
 
     def close(self) -> None:
         rows, control = self._rows, self._control
