@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
 import pyarrow as pa
 
 from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
-from rowtrail.connectors.destinations import duckdb_layout
-from rowtrail.connectors.destinations.duckdb_claims import (
-    CLAIMS_DDL,
-    CLAIMS_TABLE,
-    check_claim,
-    claim_table,
-)
+from rowtrail.connectors.destinations import duckdb_layout, receipts
+from rowtrail.connectors.destinations.claims import CLAIMS, Claim
 from rowtrail.connectors.destinations.duckdb_errors import translated
 from rowtrail.connectors.destinations.duckdb_file import (
     DuckdbUrl,
@@ -23,35 +17,19 @@ from rowtrail.connectors.destinations.duckdb_file import (
     open_file,
     prepare_private_log,
 )
-from rowtrail.connectors.destinations.duckdb_gaps import (
-    GAPS_DDL,
-    GAPS_TABLE,
-    WATERMARKS_DDL,
-    read_gaps,
-    rename_gaps,
-    update_gaps,
-)
 from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
-from rowtrail.connectors.destinations.duckdb_layout import Layout, read_layout
+from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
-from rowtrail.connectors.destinations.duckdb_owner import (
-    OWNER_DDL,
-    claim,
-    hold,
-)
-from rowtrail.connectors.destinations.duckdb_receipts import (
-    RECEIPTS_DDL,
-    RECEIPTS_TABLE,
-    newest_receipts,
-    superseded_of,
-    write_receipt,
-)
-from rowtrail.connectors.destinations.duckdb_sql import TableName, Transaction, run, transaction
+from rowtrail.connectors.destinations.duckdb_sql import Connected, Transaction, run, transaction
 from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS, read_gaps, update_gaps
+from rowtrail.connectors.destinations.layout import Layout, for_reading_only, table_is_gone
+from rowtrail.connectors.destinations.names import TableName
+from rowtrail.connectors.destinations.owner import OWNER, claim, hold
+from rowtrail.connectors.destinations.receipts import RECEIPTS
 
-_OWN_TABLES = (OWNER_DDL, CLAIMS_DDL, RECEIPTS_DDL, GAPS_DDL, WATERMARKS_DDL)
+_OWN_TABLES = (OWNER, CLAIMS, RECEIPTS, GAPS, WATERMARKS)
 
 
 class DuckdbDestination:
@@ -80,19 +58,26 @@ class DuckdbDestination:
 
     def describe(self, table: str) -> TargetTable | None:
         with translated(f"describe table {table} of {self._path}"):
-            gaps = read_gaps(self._connection, table) if self._has(GAPS_TABLE) else ()
+            gaps = read_gaps(Connected(self._connection), table) if self._has(GAPS.name) else ()
             return duckdb_layout.describe(self._connection, table, gaps)
 
     def alter(self, target: Target) -> list[str]:
         doing = f"make or widen table {target.table} of {self._path}"
         pipeline = self._writer().pipeline
         self._layouts.pop(target.table, None)
+        table = TableName.parse(target.table)
         # Before the transaction: asking for a table that is not there would abort it.
         with translated(doing):
-            check_claim(self._connection, pipeline, target)
+            stream = Claim(
+                pipeline=pipeline, target=target, place=place_of(self._connection, table)
+            )
+            stream.check(
+                Connected(self._connection),
+                lambda: read_layout(self._connection, table) is not None,
+            )
             statements = duckdb_layout.plan(self._connection, target)
         with self._transaction(doing) as work:
-            claim_table(work, self._connection, pipeline, target)
+            stream.write_down(work, table)
             for statement in statements:
                 work.run(statement)
         return statements
@@ -102,22 +87,21 @@ class DuckdbDestination:
         check_limits(table, load.rows)
         doing = f"write to table {table} of {self._path}"
         with self._transaction(doing, keep=not probe) as work:
-            known = superseded_of(work, load.receipt.batch_id)
+            known = receipts.superseded_of(work, load.receipt.batch_id)
             if known is not None:
-                return _mask(known, len(load.rows))
+                return receipts.row_mask(known, len(load.rows))
             with translated(doing, record=True):
                 superseded = merge(work, self._layout(load.target), load, self._memory)
-            numbers = np.flatnonzero(superseded).astype("<u4").tobytes()
-            write_receipt(work, load.receipt, numbers)
+            receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
         return pa.array(superseded)
 
     def receipts(self) -> list[Receipt]:
         pipeline = self._fence.pipeline if self._fence else None
         with translated(f"read the receipts in {self._path}"):
-            if not self._has(RECEIPTS_TABLE):
+            if not self._has(RECEIPTS.name):
                 return []
-            return newest_receipts(self._connection, pipeline)
+            return receipts.newest_receipts(Connected(self._connection), pipeline)
 
     def keys(
         self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
@@ -131,12 +115,7 @@ class DuckdbDestination:
     def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
         pipeline = self._writer().pipeline
         with self._transaction(f"rename stream {old} to {new} in {self._path}") as work:
-            for known in (RECEIPTS_TABLE, CLAIMS_TABLE):
-                work.run(
-                    f"UPDATE {known} SET stream = ? WHERE pipeline = ? AND stream = ?",
-                    [new, pipeline, old],
-                )
-            rename_gaps(work, table, records)
+            receipts.rename_stream(work, pipeline, table, old, new, records)
 
     def close(self) -> None:
         """Brings all into the file and lets others in; may be called twice."""
@@ -146,8 +125,8 @@ class DuckdbDestination:
         doing = f"claim {self._path}"
         prepare_private_log(self._path)
         with translated(doing), transaction(self._connection) as work:
-            for statement in _OWN_TABLES:
-                work.run(statement)
+            for table in _OWN_TABLES:
+                work.run(table.ddl(work.own(table.name)))
             claim(work, fence, str(self._path))
 
     @contextmanager
@@ -166,10 +145,7 @@ class DuckdbDestination:
 
     def _writer(self) -> Fence:
         if self._fence is None:
-            raise ConfigurationError(
-                f"{self._path} was opened without a fence, for reading only; nothing can be "
-                f"written to it."
-            )
+            raise for_reading_only(str(self._path))
         return self._fence
 
     def _layout(self, target: Target) -> Layout:
@@ -177,10 +153,7 @@ class DuckdbDestination:
         if target.table not in self._layouts:
             layout = read_layout(self._connection, TableName.parse(target.table))
             if layout is None:
-                raise ConfigurationError(
-                    f"Table {target.table} of {self._path}, which stream {target.stream} fills, "
-                    f"is gone. Start a new run, which makes it again."
-                )
+                raise table_is_gone(target, str(self._path))
             self._memory.fit(len(layout.types))
             self._layouts[target.table] = layout
         return self._layouts[target.table]
@@ -194,10 +167,3 @@ class DuckdbDestination:
                 [table],
             )
         )
-
-
-def _mask(numbers: bytes, length: int) -> pa.Array:
-    """The bool array that a receipt's row numbers stand for."""
-    mask = np.zeros(length, dtype=np.bool_)
-    mask[np.frombuffer(numbers, dtype="<u4")] = True
-    return pa.array(mask)

@@ -16,15 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rowtrail.connectors.base import Load
-from rowtrail.connectors.destinations.duckdb_layout import Layout, key_hash, key_is_hashed
-from rowtrail.connectors.destinations.duckdb_sql import (
+from rowtrail.connectors.destinations.duckdb_layout import key_hash, key_is_hashed
+from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
+from rowtrail.connectors.destinations.layout import Layout
+from rowtrail.connectors.destinations.names import (
     DELETED_AT,
     FILTERED,
-    KEY_HASH,
     ROW,
     VERSION_COLUMNS,
     TableName,
-    Transaction,
     fold,
     quoted,
 )

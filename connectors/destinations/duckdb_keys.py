@@ -6,15 +6,10 @@ import duckdb
 import pyarrow as pa
 
 from rowtrail.connectors.base import Target
-from rowtrail.connectors.destinations.duckdb_layout import Layout
-from rowtrail.connectors.destinations.duckdb_sql import (
-    DELETED_AT,
-    FILTERED,
-    fetch_arrow,
-    quote,
-    quoted,
-)
+from rowtrail.connectors.destinations.duckdb_sql import fetch_arrow
 from rowtrail.connectors.destinations.duckdb_types import column_type
+from rowtrail.connectors.destinations.layout import Layout
+from rowtrail.connectors.destinations.names import DELETED_AT, FILTERED, quote, quoted
 
 Key = tuple[object, ...]
 

@@ -3,51 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
 
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
-from rowtrail.connectors.destinations.duckdb_sql import (
+from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, fetch_arrow, run
+from rowtrail.connectors.destinations.duckdb_types import column_type, takes
+from rowtrail.connectors.destinations.layout import (
+    Layout,
+    another_key,
+    check_names,
+    not_ours,
+    too_narrow,
+)
+from rowtrail.connectors.destinations.names import (
     DELETED_AT,
     FILTERED,
-    KEY_HASH,
     VERSION_COLUMNS,
     TableName,
-    fetch_arrow,
     fold,
-    is_reserved,
     quote,
-    run,
 )
-from rowtrail.connectors.destinations.duckdb_types import column_type, takes
 from rowtrail.connectors.errors import ConfigurationError
-from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """A table as it is: its columns in order, as DuckDB spells them, and their types."""
-
-    table: TableName
-    types: Mapping[str, str]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are not Rowtrail's own."""
-        return tuple(name for name in self.types if not is_reserved(name))
-
-    def has(self, name: str) -> bool:
-        return name in self.types
-
-    @property
-    def is_ours(self) -> bool:
-        return all(name in self.types for name in VERSION_COLUMNS)
-
-    def spelled(self, name: str) -> str | None:
-        """The column that DuckDB takes `name` for; None where there is none."""
-        return next((known for known in self.types if fold(known) == fold(name)), None)
+from rowtrail.connectors.schema import Column, TableSchema
 
 
 def read_layout(connection: duckdb.DuckDBPyConnection, table: TableName) -> Layout | None:
@@ -58,6 +37,14 @@ def read_layout(connection: duckdb.DuckDBPyConnection, table: TableName) -> Layo
         return None
     types = {name: str(kind) for name, kind in zip(shape.columns, shape.types, strict=True)}
     return Layout(table=table, types=types)
+
+
+def place_of(connection: duckdb.DuckDBPyConnection, table: TableName) -> tuple[str, str]:
+    """Schema and name as they are compared. The database's own name before a table's name stands
+    for the schema `main`, as does none."""
+    database = run(connection, "SELECT current_database()")[0][0]
+    schema = fold(table.schema or "main")
+    return ("main" if schema == fold(database) else schema, fold(table.name))
 
 
 def describe(
@@ -126,7 +113,8 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
     made, another key, and a column whose type does not take the target's values.
     """
     table = TableName.parse(target.table)
-    _check_names(target)
+    check_names(target, "DuckDB")
+    _check_case(target)
     wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
     layout = read_layout(connection, table)
     tombstones = read_layout(connection, table.tombstones)
@@ -134,37 +122,16 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
         # Tombstones that are left over still fence what was deleted before the table was dropped.
         return [*_create_schema(connection, table), *_create(target, table, wanted)]
     if not layout.is_ours:
-        raise ConfigurationError(
-            f"Table {target.table}, which stream {target.stream} is to fill, is there already and "
-            f"was not made by Rowtrail. It was left as it is; name another table for the stream, "
-            f"or drop this one."
-        )
+        raise not_ours(target)
     if tombstones is not None:
         _check_key(target, tombstones)
     statements = _widen(target, layout, wanted)
     return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
 
 
-def _check_names(target: Target) -> None:
-    table = TableName.parse(target.table)
-    if not table.name or table.schema == "" or is_reserved(table.name):
-        raise ConfigurationError(
-            f"Stream {target.stream} cannot fill a table named {target.table!r}: a name is needed, "
-            f"and {RESERVED_PREFIX} begins the names of Rowtrail's own tables. Choose another."
-        )
+def _check_case(target: Target) -> None:
     seen: dict[str, str] = {}
     for name in target.schema.names:
-        if is_reserved(name):
-            raise ConfigurationError(
-                f"Column {name} of stream {target.stream} cannot be loaded: {RESERVED_PREFIX} "
-                f"begins the names of Rowtrail's own columns. Leave it out with `exclude`, or "
-                f"rename it at the source."
-            )
-        if not name or "\0" in name:
-            raise ConfigurationError(
-                f"A column of stream {target.stream} has the name {name!r}, which DuckDB does not "
-                f"take. Leave it out with `exclude`, or rename it at the source."
-            )
         if other := seen.get(fold(name)):
             raise ConfigurationError(
                 f"Columns {other} and {name} of stream {target.stream} differ only by case, which "
@@ -177,11 +144,7 @@ def _check_names(target: Target) -> None:
 def _check_key(target: Target, tombstones: Layout) -> None:
     existing = [fold(name) for name in tombstones.columns]
     if existing != [fold(name) for name in target.schema.key]:
-        raise ConfigurationError(
-            f"Table {target.table} was made with the key ({', '.join(tombstones.columns)}), and "
-            f"stream {target.stream} now has ({', '.join(target.schema.key)}). Put the old key "
-            f"back, or name another table for the stream."
-        )
+        raise another_key(target, tombstones.columns)
 
 
 def _create_schema(connection: duckdb.DuckDBPyConnection, table: TableName) -> list[str]:
@@ -224,27 +187,23 @@ def _own_columns(schema: TableSchema) -> list[str]:
     return [*columns, f"{KEY_HASH} UBIGINT NOT NULL"] if key_is_hashed(schema) else columns
 
 
+def _spelled(layout: Layout, name: str) -> str | None:
+    """The column that DuckDB takes `name` for; None where there is none."""
+    return next((known for known in layout.types if fold(known) == fold(name)), None)
+
+
 def _widen(target: Target, layout: Layout, wanted: Mapping[str, str]) -> list[str]:
     alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
     statements = []
     for name, kind in wanted.items():
-        existing = layout.spelled(name)
+        existing = _spelled(layout, name)
         if existing is None:
             statements.append(f"{alter} {quote(name)} {kind}")
         elif not takes(layout.types[existing], kind):
-            raise _too_narrow(target, layout, existing, kind)
+            tables = [layout.table]
+            if existing in target.schema.key:
+                tables.append(layout.table.tombstones)
+            raise too_narrow(target, tables, existing, layout.types[existing], kind)
     if target.deletes is Deletes.SOFT and not layout.has(DELETED_AT):
         statements.append(f"{alter} {DELETED_AT} TIMESTAMPTZ")
     return statements
-
-
-def _too_narrow(target: Target, layout: Layout, name: str, wanted: str) -> ConfigurationError:
-    tables = [layout.table, *([layout.table.tombstones] if name in target.schema.key else [])]
-    change = " ".join(
-        f"ALTER TABLE {table.sql} ALTER COLUMN {quote(name)} TYPE {wanted};" for table in tables
-    )
-    return ConfigurationError(
-        f"Column {name} of table {target.table} is {layout.types[name]}, and stream "
-        f"{target.stream} now brings {wanted}, which does not fit without loss. If its values can "
-        f"be converted, run on the target: {change} Otherwise name another table for the stream."
-    )

@@ -8,17 +8,11 @@ import pyarrow as pa
 from rowtrail.connectors.base import Deletes, Load
 from rowtrail.connectors.changes import Operation
 from rowtrail.connectors.destinations.duckdb_apply import Batch, Hits, Mask, Merge, apply
-from rowtrail.connectors.destinations.duckdb_layout import Layout, key_hash, key_is_hashed
+from rowtrail.connectors.destinations.duckdb_layout import key_hash, key_is_hashed
 from rowtrail.connectors.destinations.duckdb_memory import Memory
-from rowtrail.connectors.destinations.duckdb_sql import (
-    KEY_HASH,
-    ROW,
-    VERSION_COLUMNS,
-    TableName,
-    Transaction,
-    quote,
-    quoted,
-)
+from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
+from rowtrail.connectors.destinations.layout import Layout
+from rowtrail.connectors.destinations.names import ROW, VERSION_COLUMNS, TableName, quote, quoted
 from rowtrail.connectors.errors import StopError
 
 FEW = 50

@@ -1,64 +1,18 @@
-"""Names and statements in DuckDB's SQL: the one place that quotes identifiers."""
+"""Statements in DuckDB's SQL, and the transaction that they run in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from rowtrail.connectors.changes import Version
+from rowtrail.connectors.destinations.names import quote
 from rowtrail.connectors.schema import RESERVED_PREFIX
 
-VERSION_COLUMNS = tuple(f"{RESERVED_PREFIX}{part}" for part in Version._fields)
-DELETED_AT = f"{RESERVED_PREFIX}deleted_at"
-FILTERED = f"{RESERVED_PREFIX}filtered"
 KEY_HASH = f"{RESERVED_PREFIX}key_hash"
-ROW = f"{RESERVED_PREFIX}row"
-
-
-def quote(name: str) -> str:
-    """`name` as an identifier that means exactly this name, whatever it holds."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted(names: Iterable[str], prefix: str = "") -> str:
-    """A list of columns, each behind `prefix` (an alias with its dot)."""
-    return ", ".join(prefix + quote(name) for name in names)
-
-
-def fold(name: str) -> str:
-    """What DuckDB compares of a name: it takes ASCII letters of either case for the same."""
-    return name.encode().lower().decode()
-
-
-def is_reserved(name: str) -> bool:
-    return fold(name).startswith(RESERVED_PREFIX)
-
-
-@dataclass(frozen=True)
-class TableName:
-    """A table, as `schema.table` or `table` names it."""
-
-    schema: str | None
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> TableName:
-        schema, dot, name = text.partition(".")
-        return cls(schema, name) if dot else cls(None, text)
-
-    @property
-    def sql(self) -> str:
-        return ".".join(quote(part) for part in (self.schema, self.name) if part is not None)
-
-    @property
-    def tombstones(self) -> TableName:
-        """The table beside it that remembers the keys it no longer has."""
-        return TableName(self.schema, f"{RESERVED_PREFIX}tombstones_{self.name}")
 
 
 def run(
@@ -74,15 +28,28 @@ def fetch_arrow(
     return connection.sql(sql, params=list(parameters)).to_arrow_table()
 
 
-class Transaction:
-    """Statements of one open transaction, and the Arrow data that they read as views."""
+class Connected:
+    """Statements on a connection; see `statements.Statements`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self._views: set[str] = set()
+
+    def own(self, table: str) -> str:
+        return table
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return run(self._connection, sql, parameters)
+
+    def changed(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        return int(self.run(sql, parameters)[0][0])
+
+
+class Transaction(Connected):
+    """Statements of one open transaction, and the Arrow data that they read as views."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(connection)
+        self._views: set[str] = set()
 
     def arrow(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         return fetch_arrow(self._connection, sql, parameters)
@@ -92,16 +59,6 @@ class Transaction:
         self._views.add(name)
         self._connection.register(name, rows)
         return quote(name)
-
-    def insert_rows(self, table: str, rows: pa.RecordBatch | pa.Table) -> None:
-        """Inserts Arrow rows by the names of their columns; `table` is quoted already."""
-        columns = quoted(rows.schema.names)
-        source = self.view(f"{RESERVED_PREFIX}inserted", rows)
-        self.run(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}")
-
-    def changed(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        """Runs an INSERT, UPDATE or DELETE and returns the number of rows it touched."""
-        return int(self.run(sql, parameters)[0][0])
 
     def finish(self, statement: str) -> None:
         """COMMIT or ROLLBACK; lets go of the Arrow data in any case."""

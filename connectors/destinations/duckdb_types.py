@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from rowtrail.connectors.errors import ConfigurationError, RecordError
+from rowtrail.connectors.destinations.column_types import (
+    EXACT_INTEGERS,
+    Range,
+    check_ranges,
+    checked_type,
+    decimal_size,
+    decimal_takes,
+    decimal_takes_integers,
+)
 from rowtrail.connectors.schema import Column
 
 TYPES: tuple[tuple[pa.DataType, str], ...] = (
@@ -61,7 +68,7 @@ _INTEGERS = {
     "UBIGINT": (0, 2**64 - 1),
     "UHUGEINT": (0, 2**128 - 1),
 }
-_EXACT_INTEGERS = {"FLOAT": 2**24, "DOUBLE": 2**53}  # up to here a float skips no integer
+_FLOATS = {"FLOAT": EXACT_INTEGERS[4], "DOUBLE": EXACT_INTEGERS[8]}
 _WIDER = {
     ("DOUBLE", "FLOAT"),
     ("TIMESTAMP", "TIMESTAMP_S"),
@@ -86,8 +93,8 @@ _LIMITS = {
 def duckdb_type(arrow: pa.DataType) -> str | None:
     """The DuckDB type that holds every value of an Arrow type; None where there is none."""
     if pa.types.is_decimal(arrow):
-        fits = arrow.precision <= 38 and 0 <= arrow.scale <= arrow.precision
-        return f"DECIMAL({arrow.precision},{arrow.scale})" if fits else None
+        size = decimal_size(arrow)
+        return f"DECIMAL({size[0]},{size[1]})" if size else None
     if pa.types.is_fixed_size_binary(arrow):
         return "BLOB"
     if pa.types.is_timestamp(arrow) and arrow.tz is not None:
@@ -97,58 +104,36 @@ def duckdb_type(arrow: pa.DataType) -> str | None:
 
 def column_type(table: str, column: Column) -> str:
     """Likewise for a column; raises ConfigurationError, naming it, where there is none."""
-    name = duckdb_type(column.type)
-    if name is None:
-        declared = f" (declared as {column.declared})" if column.declared else ""
-        raise ConfigurationError(
-            f"Column {column.name} of table {table} has the type {column.type}{declared}, which "
-            f"DuckDB cannot hold without loss. Give the column another type under `types` of the "
-            f"stream, or leave it out with `exclude`."
-        )
-    return name
+    return checked_type(table, column, duckdb_type(column.type), "DuckDB")
 
 
 def takes(existing: str, wanted: str) -> bool:
     """Whether a column of the DuckDB type `existing` takes every value of `wanted`, unchanged."""
     if existing == wanted or (existing, wanted) in _WIDER:
         return True
+    have, want = _size(existing), _size(wanted)
     if wanted in _INTEGERS:
-        return _takes_integers(existing, *_INTEGERS[wanted])
-    return _takes_decimals(existing, wanted)
+        low, high = _INTEGERS[wanted]
+        if existing in _INTEGERS:
+            return _INTEGERS[existing][0] <= low and high <= _INTEGERS[existing][1]
+        if have:
+            return decimal_takes_integers(have, low, high)
+        return max(-low, high) <= _FLOATS.get(existing, -1)
+    return have is not None and want is not None and decimal_takes(have, want)
 
 
-def _takes_integers(existing: str, low: int, high: int) -> bool:
-    if existing in _INTEGERS:
-        return _INTEGERS[existing][0] <= low and high <= _INTEGERS[existing][1]
-    largest = max(-low, high)
-    if match := _DECIMAL.fullmatch(existing):
-        return bool(largest < 10 ** (int(match[1]) - int(match[2])))
-    return largest <= _EXACT_INTEGERS.get(existing, -1)
-
-
-def _takes_decimals(existing: str, wanted: str) -> bool:
-    have, want = _DECIMAL.fullmatch(existing), _DECIMAL.fullmatch(wanted)
-    if not have or not want:
-        return False
-    digits, scale = int(have[1]), int(have[2])
-    return scale >= int(want[2]) and digits - scale >= int(want[1]) - int(want[2])
+def _size(name: str) -> Range | None:
+    """Digits and scale of a decimal type."""
+    match = _DECIMAL.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def check_limits(table: str, rows: pa.RecordBatch) -> None:
     """Raises RecordError, with the column, for a date or time outside what DuckDB can hold."""
-    for column, field in zip(rows.columns, rows.schema, strict=True):
-        if pa.types.is_date32(field.type):
-            low, high = _DAYS
-            numbers = column.view(pa.int32())
-        elif pa.types.is_timestamp(field.type):
-            low, high = _LIMITS[field.type.unit]
-            numbers = column.view(pa.int64())
-        else:
-            continue
-        ends = pc.min_max(numbers).as_py()
-        if ends["min"] is not None and (ends["min"] < low or ends["max"] > high):
-            raise RecordError(
-                f"Column {field.name} of table {table} has a value outside the range of DuckDB's "
-                f"{duckdb_type(field.type)}. Correct it at the source or in a transform.",
-                column=field.name,
-            )
+    check_ranges(table, rows, _limits, duckdb_type, "DuckDB")
+
+
+def _limits(arrow: pa.DataType) -> Range | None:
+    if pa.types.is_date32(arrow):
+        return _DAYS
+    return _LIMITS[arrow.unit] if pa.types.is_timestamp(arrow) else None

@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 from rowtrail.connectors.base import Fence
-from rowtrail.connectors.destinations.duckdb_sql import Transaction
+from rowtrail.connectors.destinations.statements import OwnTable, Statements
 from rowtrail.connectors.errors import ConfigurationError, OwnershipError
 
-OWNER_TABLE = "_rowtrail_owner"
 FORMAT = 1
 """Of Rowtrail's own tables at the target. A newer one is refused."""
 
-OWNER_DDL = f"""
-CREATE TABLE IF NOT EXISTS {OWNER_TABLE} (
+OWNER = OwnTable(
+    name="_rowtrail_owner",
+    columns="""
     pipeline VARCHAR PRIMARY KEY,
     ledger_id VARCHAR NOT NULL,
     generation BIGINT NOT NULL,
     format INTEGER NOT NULL,
     written_at TIMESTAMPTZ NOT NULL
+""",
 )
-"""
 
 
-def claim(work: Transaction, fence: Fence, where: str) -> None:
+def claim(work: Statements, fence: Fence, where: str) -> None:
     """Makes the owner row or raises its generation.
 
     Raises OwnershipError when another ledger or a higher generation owns the target, and
     ConfigurationError when a newer Rowtrail made its tables. `where` names the target.
     """
+    owner = work.own(OWNER.name)
     rows = work.run(
-        f"SELECT ledger_id, generation, format FROM {OWNER_TABLE} WHERE pipeline = ?",
+        f"SELECT ledger_id, generation, format FROM {owner} WHERE pipeline = ?",
         [fence.pipeline],
     )
     if not rows:
         work.run(
-            f"INSERT INTO {OWNER_TABLE} VALUES (?, ?, ?, {FORMAT}, now())",
+            f"INSERT INTO {owner} VALUES (?, ?, ?, {FORMAT}, now())",
             [fence.pipeline, fence.ledger_id, fence.generation],
         )
         return
@@ -48,29 +49,30 @@ def claim(work: Transaction, fence: Fence, where: str) -> None:
     if generation > fence.generation:
         raise _taken_over(fence, generation, where)
     work.run(
-        f"UPDATE {OWNER_TABLE} SET generation = ?, written_at = now() WHERE pipeline = ?",
+        f"UPDATE {owner} SET generation = ?, written_at = now() WHERE pipeline = ?",
         [fence.generation, fence.pipeline],
     )
 
 
-def hold(work: Transaction, fence: Fence, where: str) -> None:
+def hold(work: Statements, fence: Fence, where: str) -> None:
     """Updates the owner row, as each write must; raises OwnershipError unless it is ours."""
+    owner = work.own(OWNER.name)
     touched = work.changed(
-        f"UPDATE {OWNER_TABLE} SET written_at = now() "
+        f"UPDATE {owner} SET written_at = now() "
         "WHERE pipeline = ? AND ledger_id = ? AND generation = ?",
         [fence.pipeline, fence.ledger_id, fence.generation],
     )
     if touched == 1:
         return
     rows = work.run(
-        f"SELECT ledger_id, generation FROM {OWNER_TABLE} WHERE pipeline = ?", [fence.pipeline]
+        f"SELECT ledger_id, generation FROM {owner} WHERE pipeline = ?", [fence.pipeline]
     )
     if rows and rows[0][0] != fence.ledger_id:
         raise _another_ledger(fence, rows[0][0], where)
     if rows:
         raise _taken_over(fence, rows[0][1], where)
     raise OwnershipError(
-        f"The row of pipeline {fence.pipeline} in table {OWNER_TABLE} of {where} is gone, so this "
+        f"The row of pipeline {fence.pipeline} in table {OWNER.name} of {where} is gone, so this "
         f"run may not write there any more. Somebody removed it or put an older copy of the "
         f"target in place; start a new run, which compares target and ledger first."
     )
@@ -78,7 +80,7 @@ def hold(work: Transaction, fence: Fence, where: str) -> None:
 
 def _another_ledger(fence: Fence, owner: str, where: str) -> OwnershipError:
     return OwnershipError(
-        f"Table {OWNER_TABLE} of {where} says that pipeline {fence.pipeline} is kept by ledger "
+        f"Table {OWNER.name} of {where} says that pipeline {fence.pipeline} is kept by ledger "
         f"{owner}, and this run has ledger {fence.ledger_id}. Two ledgers must not fill one "
         f"target: put the old ledger back, or make it anew from the target with `rowtrail ledger "
         f"rebuild`, or choose another target."
@@ -87,7 +89,7 @@ def _another_ledger(fence: Fence, owner: str, where: str) -> OwnershipError:
 
 def _taken_over(fence: Fence, generation: int, where: str) -> OwnershipError:
     return OwnershipError(
-        f"A later run of pipeline {fence.pipeline} has taken over {where}: table {OWNER_TABLE} "
+        f"A later run of pipeline {fence.pipeline} has taken over {where}: table {OWNER.name} "
         f"has generation {generation}, this run {fence.generation}. This run stops; what it had "
         f"not yet written is read again by the other one. If no other run exists, an older copy "
         f"of the ledger was put back: use `rowtrail ledger rebuild`.",

@@ -1,0 +1,114 @@
+"""Gaps and watermarks: how far whoever queries the warehouse may trust each table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC
+
+from rowtrail.connectors.base import Gap, Load
+from rowtrail.connectors.destinations.statements import OwnTable, Statements
+
+GAPS = OwnTable(
+    name="_rowtrail_gaps",
+    columns="""
+    table_name VARCHAR NOT NULL,
+    record VARCHAR NOT NULL,
+    stage VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL,
+    since TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (table_name, record)
+""",
+)
+WATERMARKS = OwnTable(
+    name="_rowtrail_watermarks",
+    columns="""
+    table_name VARCHAR PRIMARY KEY,
+    loaded_up_to TIMESTAMPTZ,
+    gaps BIGINT NOT NULL,
+    updated_at TIMESTAMPTZ NOT NULL
+""",
+)
+
+_TEXTS = "unnest(CAST(? AS VARCHAR[]))"
+_TIMES = "unnest(CAST(? AS TIMESTAMPTZ[]))"
+
+
+def update_gaps(work: Statements, load: Load) -> None:
+    """Closes and opens the load's gaps, and brings the table's watermark up to date."""
+    table = load.target.table
+    opened = _since_the_first(work, load)
+    touched = [*load.gaps_closed, *(gap.record for gap in load.gaps_opened)]
+    gaps = work.own(GAPS.name)
+    if touched:
+        work.run(
+            f"DELETE FROM {gaps} WHERE table_name = ? AND record IN (SELECT {_TEXTS})",
+            [table, touched],
+        )
+    if opened:
+        work.run(
+            f"INSERT INTO {gaps} (table_name, record, stage, reason, since) "
+            f"SELECT CAST(? AS VARCHAR), {_TEXTS}, {_TEXTS}, {_TEXTS}, {_TIMES}",
+            [
+                table,
+                [gap.record for gap in opened],
+                [str(gap.stage) for gap in opened],
+                [gap.reason for gap in opened],
+                [gap.since for gap in opened],
+            ],
+        )
+    work.run(
+        f"INSERT INTO {work.own(WATERMARKS.name)} AS w (table_name, loaded_up_to, gaps, updated_at)"
+        f" SELECT CAST(? AS VARCHAR), CAST(? AS TIMESTAMPTZ), count(*), CAST(? AS TIMESTAMPTZ) "
+        f"FROM {gaps} WHERE table_name = ? ON CONFLICT (table_name) DO UPDATE SET "
+        f"loaded_up_to = coalesce(excluded.loaded_up_to, w.loaded_up_to), "
+        f"gaps = excluded.gaps, updated_at = excluded.updated_at",
+        [table, load.watermark, load.receipt.written_at, table],
+    )
+
+
+def _since_the_first(work: Statements, load: Load) -> Sequence[Gap]:
+    """The gaps to open; a record that failed again is missing since it first failed."""
+    if not load.gaps_opened:
+        return ()
+    found = work.run(
+        f"SELECT record, since FROM {work.own(GAPS.name)} WHERE table_name = ? "
+        f"AND record IN (SELECT {_TEXTS})",
+        [load.target.table, [gap.record for gap in load.gaps_opened]],
+    )
+    closed = set(load.gaps_closed)
+    before = {record: since.astimezone(UTC) for record, since in found if record not in closed}
+    return [
+        replace(gap, since=min(gap.since, before.get(gap.record, gap.since)))
+        for gap in load.gaps_opened
+    ]
+
+
+def forget_table(work: Statements, table: str) -> None:
+    """Nothing is known of the table any more."""
+    for known in (GAPS, WATERMARKS):
+        work.run(f"DELETE FROM {work.own(known.name)} WHERE table_name = ?", [table])
+
+
+def rename_gaps(work: Statements, table: str, records: Mapping[str, str]) -> None:
+    """Gives the gaps of these records the new texts of their ids."""
+    if records:
+        work.run(
+            f"UPDATE {work.own(GAPS.name)} SET record = r.new "
+            f"FROM (SELECT {_TEXTS} AS old, {_TEXTS} AS new) AS r "
+            f"WHERE table_name = ? AND record = r.old",
+            [list(records.keys()), list(records.values()), table],
+        )
+
+
+def read_gaps(work: Statements, table: str) -> tuple[Gap, ...]:
+    """The open gaps of one table, the oldest first."""
+    found = work.run(
+        f"SELECT record, stage, reason, since FROM {work.own(GAPS.name)} WHERE table_name = ? "
+        "ORDER BY since, record",
+        [table],
+    )
+    return tuple(
+        Gap(record=record, stage=stage, reason=reason, since=since.astimezone(UTC))
+        for record, stage, reason, since in found
+    )

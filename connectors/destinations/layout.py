@@ -1,0 +1,105 @@
+"""The shape of a target's tables, and the shapes that no warehouse takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rowtrail.connectors.base import Target
+from rowtrail.connectors.destinations.names import (
+    VERSION_COLUMNS,
+    TableName,
+    is_reserved,
+    quote,
+)
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import RESERVED_PREFIX
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A table as it is: its columns in order, as the database spells them, and their types."""
+
+    table: TableName
+    types: Mapping[str, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are not Rowtrail's own."""
+        return tuple(name for name in self.types if not is_reserved(name))
+
+    def has(self, name: str) -> bool:
+        return name in self.types
+
+    @property
+    def is_ours(self) -> bool:
+        return all(name in self.types for name in VERSION_COLUMNS)
+
+
+def check_names(target: Target, database: str) -> None:
+    """Raises ConfigurationError for names that are empty or Rowtrail's own."""
+    table = TableName.parse(target.table)
+    if not table.name or table.schema == "" or is_reserved(table.name):
+        raise ConfigurationError(
+            f"Stream {target.stream} cannot fill a table named {target.table!r}: a name is needed, "
+            f"and {RESERVED_PREFIX} begins the names of Rowtrail's own tables. Choose another."
+        )
+    for name in target.schema.names:
+        if is_reserved(name):
+            raise ConfigurationError(
+                f"Column {name} of stream {target.stream} cannot be loaded: {RESERVED_PREFIX} "
+                f"begins the names of Rowtrail's own columns. Leave it out with `exclude`, or "
+                f"rename it at the source."
+            )
+        if not name or "\0" in name:
+            raise refused_column(target, name, f"which {database} does not take")
+
+
+def refused_column(target: Target, name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"A column of stream {target.stream} has the name {name!r}, {why}. Leave it out with "
+        f"`exclude`, or rename it at the source."
+    )
+
+
+def not_ours(target: Target) -> ConfigurationError:
+    return ConfigurationError(
+        f"Table {target.table}, which stream {target.stream} is to fill, is there already and "
+        f"was not made by Rowtrail. It was left as it is; name another table for the stream, "
+        f"or drop this one."
+    )
+
+
+def another_key(target: Target, key: Sequence[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"Table {target.table} was made with the key ({', '.join(key)}), and "
+        f"stream {target.stream} now has ({', '.join(target.schema.key)}). Put the old key "
+        f"back, or name another table for the stream."
+    )
+
+
+def too_narrow(
+    target: Target, tables: Iterable[TableName], name: str, has: str, wanted: str
+) -> ConfigurationError:
+    """A column of the type `has`, which does not take `wanted`; `tables` are all that have it."""
+    change = " ".join(
+        f"ALTER TABLE {table.sql} ALTER COLUMN {quote(name)} TYPE {wanted};" for table in tables
+    )
+    return ConfigurationError(
+        f"Column {name} of table {target.table} is {has}, and stream "
+        f"{target.stream} now brings {wanted}, which does not fit without loss. If its values can "
+        f"be converted, run on the target: {change} Otherwise name another table for the stream."
+    )
+
+
+def table_is_gone(target: Target, where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Table {target.table} of {where}, which stream {target.stream} fills, is gone. Start a "
+        f"new run, which makes it again."
+    )
+
+
+def for_reading_only(where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{where} was opened without a fence, for reading only; nothing can be written to it."
+    )
