@@ -1,4 +1,4 @@
-"""Runs SELECTs over one PostgreSQL table as Arrow, and finds the rows that do not fit its schema."""
+"""SELECTs over a PostgreSQL table as Arrow, and the rows among them that do not fit its schema."""
 
 from __future__ import annotations
 

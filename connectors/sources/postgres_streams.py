@@ -9,8 +9,10 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_table import SourceTable, TableColumn, find_table
-from rowtrail.connectors.sources.postgres_types import arrow_type
+from rowtrail.connectors.sources.postgres_types import NUMBERS, TIMES, arrow_type
 from rowtrail.connectors.sources.postgres_values import ValueReader, value_reader
+
+_TEXTS = ("text", "varchar", "uuid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,7 @@ class Described:
     table: SourceTable
     schema: TableSchema
     readers: tuple[ValueReader, ...]  # aligned with the schema's columns
-    cursor: ValueReader | None  # with capture `cursor`
+    cursor: TableColumn | None  # with capture `cursor`
 
 
 def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
@@ -89,10 +91,24 @@ def _reader(stream: StreamSpec, table: SourceTable, column: TableColumn) -> Valu
     return value_reader(column, arrow_type(table.name, column, stream.types))
 
 
-def _cursor(stream: StreamSpec, table: SourceTable) -> ValueReader:
+def _cursor(stream: StreamSpec, table: SourceTable) -> TableColumn:
+    """Its values are compared at the source alone, so that the stream's `types` do not matter."""
     if stream.cursor is None:
         raise ConfigurationError(
             f"Stream {stream.name} has capture `cursor` but names no column. Set `cursor` to the "
             f"column of {table.name} that rises with each change."
         )
-    return _reader(stream, table, table.column(stream.cursor))
+    column = table.column(stream.cursor)
+    if not column.is_builtin or column.type_name not in (*NUMBERS, *TIMES, *_TEXTS):
+        raise ConfigurationError(
+            f"Column {column.name} cannot be the cursor of stream {stream.name}: it is declared "
+            f"{column.declared}, which does not rise with each change. Choose a column of times, "
+            f"numbers or text, or capture `trigger` or `snapshot`."
+        )
+    if stream.cursor_lag < 0 or (stream.cursor_lag and column.type_name in _TEXTS):
+        raise ConfigurationError(
+            f"`cursor_lag` of stream {stream.name} is {stream.cursor_lag:g}, which cannot be taken "
+            f"from column {column.name} ({column.declared}). It is a number of seconds or units, 0 "
+            f"or more, and 0 for text."
+        )
+    return column

@@ -38,6 +38,11 @@ _NATURAL: Mapping[str, pa.DataType] = {
         pa.string(),
     ),
 }
+WHOLE_NUMBERS: Mapping[str, int] = {"int2": -(2**15), "int4": -(2**31), "int8": -(2**63), "oid": 0}
+"""Types of whole numbers, with the least value of each."""
+
+NUMBERS = (*WHOLE_NUMBERS, "float4", "float8", "numeric")
+TIMES = ("timestamptz", "timestamp", "date")
 _SPECIAL_ADVICE: Mapping[str, str] = {
     "interval": "months, days and seconds do not make up one length of time",
     "timetz": "its time zone would be lost",
@@ -104,9 +109,7 @@ def _decimal(modifier: int) -> pa.DataType | None:
 
 
 def is_number(column: TableColumn) -> bool:
-    return column.is_builtin and column.type_name in (
-        *("int2", "int4", "int8", "oid", "float4", "float8", "numeric"),
-    )
+    return column.is_builtin and column.type_name in NUMBERS
 
 
 def _is_convertible(column: TableColumn, wanted: pa.DataType) -> bool:
