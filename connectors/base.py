@@ -207,6 +207,22 @@ class Catalog(Protocol):
         ...
 
 
+@runtime_checkable
+class ListsColumns(Protocol):
+    """A source that can list the columns of its tables, for patterns that name many tables."""
+
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        """The columns of each table by the name that `Catalog.tables` gives it; no views."""
+        ...
+
+
+@runtime_checkable
+class OffersCaptures(Protocol):
+    """A source that says how it can find changes; one that does not has `trigger`."""
+
+    captures: tuple[Capture, ...]  # the best first
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fence:
     """Who may write to a target (DESIGN 2.10). A lower generation of the same ledger may not."""

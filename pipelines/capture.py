@@ -7,25 +7,38 @@ from collections.abc import Sequence
 from rowtrail.connectors.base import ManagesCapture
 from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.patterns import resolve_beside_ledger
 
 
-def capture_plan(definition: PipelineDefinition, streams: Sequence[StreamDefinition]) -> list[str]:
-    """The SQL that a source still needs for the captures of these streams."""
+def capture_plan(
+    definition: PipelineDefinition, streams: Sequence[StreamDefinition] | None = None
+) -> list[str]:
+    """The SQL that a source still needs for the captures of these streams; None: of all.
+
+    A table that a pattern took and that is gone needs nothing.
+    """
     source = open_source(definition.source)
     try:
         if not isinstance(source, ManagesCapture):
             return []
+        if streams is None:
+            resolved = resolve_beside_ledger(definition, source)
+            streams = [one for one in resolved.definition.streams if one.name not in resolved.gone]
         return source.capture_plan([stream.source_spec() for stream in streams])
     finally:
         source.close()
 
 
-def removal_plan(definition: PipelineDefinition, streams: Sequence[StreamDefinition]) -> list[str]:
-    """The SQL that takes away what the captures of these streams made."""
+def removal_plan(
+    definition: PipelineDefinition, streams: Sequence[StreamDefinition] | None = None
+) -> list[str]:
+    """The SQL that takes away what the captures of these streams made; None: of all."""
     source = open_source(definition.source)
     try:
         if not isinstance(source, ManagesCapture):
             return []
+        if streams is None:
+            streams = resolve_beside_ledger(definition, source).definition.streams
         return source.removal_plan([stream.source_spec() for stream in streams])
     finally:
         source.close()

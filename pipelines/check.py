@@ -17,6 +17,7 @@ from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.opening import existing_ledger
+from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.stages import Staged, stage, target_schema
@@ -41,12 +42,16 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
     """
     source = open_source(definition.source)
     try:
+        resolved = _resolved(definition, source)
+        definition = resolved.definition
         problems = [
             problem
-            for problem in source.preflight([one.source_spec() for one in definition.streams])
+            for problem in source.preflight(
+                [one.source_spec() for one in definition.streams if one.name not in resolved.gone]
+            )
             # What a run does by itself does not stop it.
             if not (problem.capture and definition.install_capture)
-        ]
+        ] + _pattern_problems(resolved)
         broken = {problem.stream for problem in problems if problem.fatal}
         for stream in definition.streams:
             if stream.name not in broken:
@@ -59,6 +64,21 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
         streams=tuple(stream.name for stream in definition.streams),
         retained_log=kept,
     )
+
+
+def _resolved(definition: PipelineDefinition, source: Source) -> Resolved:
+    try:
+        return resolve_beside_ledger(definition, source)
+    except LedgerError:  # told by `_check_target`
+        return resolve(definition, source, {})
+
+
+def _pattern_problems(resolved: Resolved) -> list[Problem]:
+    """What the patterns found that is no stream. A run leaves it out and runs the others."""
+    return [Problem(stream=name, message=why, remedy="") for name, why in resolved.gone.items()] + [
+        Problem(stream=None, message=f"table {table} is left out: {why}", remedy="", fatal=False)
+        for table, why in {**resolved.left_out, **resolved.new}.items()
+    ]
 
 
 def _check_log(

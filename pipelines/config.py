@@ -24,10 +24,18 @@ from rowtrail.pipelines.config_model import (
 from rowtrail.pipelines.definition import (
     DEFAULT_RETAINED_LOG,
     Breakers,
+    NewTables,
+    PatternDefinition,
     PipelineDefinition,
     StreamDefinition,
 )
-from rowtrail.pipelines.definition_mistakes import NAME_RULE, SLOT_RULE, note_mistakes
+from rowtrail.pipelines.definition_mistakes import (
+    NAME_RULE,
+    ONLY_FOR_PATTERNS,
+    SLOT_RULE,
+    note_mistakes,
+)
+from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -177,6 +185,17 @@ def _definition(
         streams=tuple(
             _stream(stream, section, file.defaults, folder, with_transforms, mistakes)
             for stream, section in file.streams.items()
+            if not is_pattern(stream)
+        ),
+        patterns=tuple(
+            _pattern(
+                _stream(pattern, section, file.defaults, folder, with_transforms, mistakes),
+                section,
+                file.defaults,
+                mistakes,
+            )
+            for pattern, section in file.streams.items()
+            if is_pattern(pattern)
         ),
         breakers=Breakers(**file.breakers.model_dump()),
         install_capture=file.pipeline.install_capture,
@@ -196,6 +215,9 @@ def _stream(
 ) -> StreamDefinition:
     given = {**defaults.model_dump(exclude_none=True), **section.model_dump(exclude_none=True)}
     place = ("streams", name)
+    for setting in ("exclude_tables", "new_tables"):
+        if getattr(section, setting) is not None and not is_pattern(name):
+            mistakes.add((*place, setting), ONLY_FOR_PATTERNS)
     capture = given.get("capture")
     if capture is None and not mistakes.at((*place, "capture"), ("defaults", "capture")):
         mistakes.add((*place, "capture"), "is missing; set it to log, trigger, cursor or snapshot")
@@ -215,6 +237,20 @@ def _stream(
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
         batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
         capture_images=given.get("capture_images", True),
+    )
+
+
+def _pattern(
+    template: StreamDefinition, section: StreamSection, defaults: StreamSection, mistakes: Mistakes
+) -> PatternDefinition:
+    for setting in ("table", "target"):
+        if getattr(section, setting) is not None:
+            mistakes.add(("streams", template.name, setting), "cannot be that of many tables")
+    given = {**defaults.model_dump(exclude_none=True), **section.model_dump(exclude_none=True)}
+    return PatternDefinition(
+        template=template,
+        exclude_tables=tuple(given.get("exclude_tables", ())),
+        new_tables=NewTables(given.get("new_tables", "take")),
     )
 
 

@@ -93,6 +93,20 @@ class StreamSection(_Section):
     target: Annotated[
         str | None, Field(description="The target table; the stream's name if not set.")
     ] = None
+    exclude_tables: Annotated[
+        list[str] | None,
+        Field(
+            description="Of a pattern: names and patterns of tables that it leaves out; none if "
+            "not set."
+        ),
+    ] = None
+    new_tables: Annotated[
+        Literal["take", "report"] | None,
+        Field(
+            description="Of a pattern: whether a table that is made later becomes a stream by "
+            "itself (`take`, if not set), or every run only reports it."
+        ),
+    ] = None
     capture: Annotated[
         Literal["log", "trigger", "cursor", "snapshot"] | None,
         Field(
@@ -200,7 +214,11 @@ class PipelineFile(_Section):
         StreamSection, Field(description="What holds for every stream that says nothing else.")
     ] = StreamSection()
     streams: Annotated[
-        dict[str, StreamSection], Field(description="The streams by name: `[streams.orders]`.")
+        dict[str, StreamSection],
+        Field(
+            description="The streams by name: `[streams.orders]`, or by a pattern of tables' "
+            'names: `[streams."public.*"]`.'
+        ),
     ]
     breakers: BreakersSection = BreakersSection()
 

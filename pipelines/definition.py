@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,7 @@ class StreamDefinition:
     capture_images: bool = True
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
+    pattern: str | None = None  # that took the table; None: the stream has a section of its own
 
     def source_spec(self) -> StreamSpec:
         return StreamSpec(
@@ -73,6 +75,26 @@ class StreamDefinition:
             log=self.log,
             readers=self.readers,
         )
+
+
+class NewTables(StrEnum):
+    """What a pattern does with a table that is made after its first run."""
+
+    TAKE = "take"
+    REPORT = "report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatternDefinition:
+    """Streams for all tables whose name fits, as `patterns.resolve` finds them at the source."""
+
+    template: StreamDefinition  # named like the pattern; what it sets holds for each stream
+    exclude_tables: tuple[str, ...] = ()  # names and patterns of tables that it does not mean
+    new_tables: NewTables = NewTables.TAKE
+
+    @property
+    def name(self) -> str:
+        return self.template.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +115,7 @@ class PipelineDefinition:
     slot: str = ""  # capture `log`: slot and publication; empty: named after the pipeline
     readers: int = DEFAULT_READERS  # capture `log`: connections of a first snapshot
     retained_log: int = DEFAULT_RETAINED_LOG  # bytes of log that a stream may hold back
+    patterns: tuple[PatternDefinition, ...] = ()  # their streams are known once it is resolved
 
     def __post_init__(self) -> None:
         slot = self.slot or default_slot(self.name)
@@ -105,7 +128,9 @@ class PipelineDefinition:
         for stream in self.streams:
             if stream.name == name:
                 return stream
-        names = ", ".join(stream.name for stream in self.streams)
+        names = ", ".join(stream.name for stream in self.streams) or "none yet"
+        patterns = " and ".join(pattern.name for pattern in self.patterns)
+        more = f", those of {patterns} among them" if patterns else ""
         raise ConfigurationError(
-            f"Pipeline {self.name} has no stream {name}. Its streams are {names}."
+            f"Pipeline {self.name} has no stream {name}. Its streams are {names}{more}."
         )

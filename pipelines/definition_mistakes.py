@@ -23,6 +23,7 @@ SLOT_RULE = (
     f"a replication slot and a publication"
 )
 MOST_READERS = 16
+ONLY_FOR_PATTERNS = 'is only for a pattern of tables, such as [streams."public.*"]'
 
 
 def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
@@ -36,11 +37,12 @@ def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
         mistakes.add(("pipeline", "slot"), SLOT_RULE)
     if not 1 <= definition.readers <= MOST_READERS:
         mistakes.add(("pipeline", "readers"), f"should be from 1 to {MOST_READERS}")
-    if not definition.streams and not mistakes.within(("streams",)):
+    several = [pattern.template for pattern in definition.patterns]
+    if not (definition.streams or several) and not mistakes.within(("streams",)):
         mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")
     names: set[str] = set()
     targets: dict[str, str] = {}
-    for stream in definition.streams:
+    for stream in (*definition.streams, *several):
         _check_stream(stream, mistakes)
         if stream.name in names:
             mistakes.add(

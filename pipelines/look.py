@@ -12,6 +12,7 @@ from rowtrail.connectors.base import Capture, ReadState, Source
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.patterns import at_source
 
 
 class _NothingKnown:
@@ -39,9 +40,9 @@ def is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool:
 
     A key that no row of this table can have is not there. Raises what the source raises.
     """
-    spec = definition.stream(record_id.stream).source_spec()
     source = open_source(definition.source)
     try:
+        spec = at_source(definition, source, record_id.stream).source_spec()
         fields = source.describe(spec).arrow_key()
         try:
             values = zip(record_id.key, fields.types, strict=True)

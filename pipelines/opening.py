@@ -16,6 +16,7 @@ from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.commit import Faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import HeldLease, holder
+from rowtrail.pipelines.patterns import Resolved, known_targets, resolve
 from rowtrail.pipelines.progress import Reporter
 from rowtrail.pipelines.recovery import recover
 from rowtrail.pipelines.retrying import retry_transient
@@ -35,6 +36,7 @@ class OpenPipeline:
     lease: HeldLease
     reporter: Reporter
     faults: Faults
+    resolved: Resolved  # what the patterns found; its definition is this one
     source_in_use: Lock = field(default_factory=Lock)  # batches are read ahead in another thread
 
 
@@ -45,7 +47,7 @@ def open_pipeline(
     faults: Faults,
     ledger_opener: LedgerOpener = open_ledger,
 ) -> Iterator[OpenPipeline]:
-    """Takes the lease and claims the target; gives both back at the end.
+    """Takes the lease, claims the target and finds the patterns' tables; gives both back.
 
     Raises LeaseHeldError while another process holds the lease, OwnershipError when the target
     belongs to another ledger, and whatever opening a database raises; what may pass by itself
@@ -61,8 +63,10 @@ def open_pipeline(
         stack.callback(source.close)
         destination = retry_transient(partial(open_destination, definition.destination, fence))
         stack.callback(destination.close)
+        resolved = retry_transient(partial(resolve, definition, source, known_targets(ledger)))
         yield OpenPipeline(
-            definition=definition,
+            definition=resolved.definition,
+            resolved=resolved,
             ledger=ledger,
             source=source,
             destination=destination,

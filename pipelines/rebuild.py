@@ -9,6 +9,7 @@ from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import open_destination
 from rowtrail.pipelines.definition import PipelineDefinition
+from rowtrail.pipelines.patterns import resolve_known
 from rowtrail.pipelines.recovery import adopt
 
 
@@ -28,12 +29,10 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
     notes: list[str] = []
     destination = open_destination(definition.destination)
     try:
-        names = {stream.name for stream in definition.streams}
-        receipts = [
-            receipt
-            for receipt in destination.receipts()
-            if receipt.pipeline == definition.name and receipt.stream in names
-        ]
+        receipts = [one for one in destination.receipts() if one.pipeline == definition.name]
+        known = resolve_known(definition, {one.stream: one.target for one in receipts})
+        names = {stream.name for stream in known.streams}
+        receipts = [one for one in receipts if one.stream in names]
         if not receipts:
             raise ConfigurationError(
                 f"The target holds no receipt of pipeline {definition.name}, so there is nothing "
@@ -44,7 +43,7 @@ def rebuild_ledger(definition: PipelineDefinition) -> list[str]:
         ledger = open_ledger(definition.ledger, definition.name, ledger_id=receipts[0].ledger_id)
         try:
             for receipt in receipts:
-                table = definition.stream(receipt.stream).target
+                table = known.stream(receipt.stream).target
                 notes += adopt(ledger, destination, table, receipt, "the ledger was lost")
         finally:
             ledger.close()

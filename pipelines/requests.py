@@ -30,6 +30,7 @@ from rowtrail.pipelines.opening import (
     opened_already,
     recover_streams,
 )
+from rowtrail.pipelines.patterns import known_targets, resolve_known
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out
 
@@ -80,10 +81,11 @@ def submit(
     Otherwise the process that holds the lease carries them out, and the results say so. A dry run
     needs the lease itself and notes nothing: LeaseHeldError is raised when it is not free.
     """
-    for request in requests:
-        definition.stream(request.stream)
     reporter = reporter or Silent()
     with closing(existing_ledger(definition)) as ledger:
+        known = resolve_known(definition, known_targets(ledger))
+        for request in requests:
+            known.stream(request.stream)
         if dry_run:
             with open_pipeline(definition, reporter, no_faults, opened_already(ledger)) as opened:
                 return _preview(opened, requests)
@@ -206,7 +208,7 @@ def failed_streams(definition: PipelineDefinition) -> list[str]:
     try:
         return [
             stream.name
-            for stream in definition.streams
+            for stream in resolve_known(definition, known_targets(ledger)).streams
             if any(ledger.failures.counts(stream.name).get(state, 0) for state in OPEN_FAILURES)
         ]
     finally:

@@ -114,11 +114,14 @@ class RunResult:
     seconds: float
     recovered: tuple[str, ...] = ()  # what recovery found and did, in plain words
     decisions: tuple[str, ...] = ()  # requests that were carried out
+    left_out: Mapping[str, str] = field(default_factory=dict)  # table of a pattern -> why
+    new_tables: Mapping[str, str] = field(default_factory=dict)  # reported only -> what to do
     given_up: Mapping[str, str] = field(default_factory=dict)  # stream -> why: held too much log
 
     @property
     def complete(self) -> bool:
-        return all(stream.complete for stream in self.streams.values()) and not self.given_up
+        streams = all(stream.complete for stream in self.streams.values())
+        return streams and not self.given_up and not self.left_out
 
     @property
     def state(self) -> RunState:

@@ -10,7 +10,6 @@ from time import perf_counter
 from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import (
-    OPEN_FAILURES,
     DecisionState,
     RunState,
     StreamRecord,
@@ -19,6 +18,7 @@ from rowtrail.checkpoints.states import (
 from rowtrail.connectors.base import ReadState
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import (
+    ConfigurationError,
     OwnershipError,
     PositionLostError,
     RowtrailError,
@@ -39,16 +39,15 @@ from rowtrail.pipelines.opening import (
     open_pipeline,
     recover_streams,
 )
+from rowtrail.pipelines.patterns import register
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.read_ahead import ReadAhead
 from rowtrail.pipelines.recovery import settle
 from rowtrail.pipelines.replay import carry_out, must_wait
-from rowtrail.pipelines.results import FailedRecord, RunResult, StreamResult
+from rowtrail.pipelines.results import RunResult, StreamResult
 from rowtrail.pipelines.retrying import retry_transient
 from rowtrail.pipelines.shared_log import give_up, let_move_on
-
-NAMED_FAILURES = 1_000
-"""A result names at most so many failed records of a stream; the ledger has them all."""
+from rowtrail.pipelines.stream_results import with_given_up, with_held_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +75,13 @@ def run_pipeline(
     options = options or RunOptions()
     started = perf_counter()
     with open_pipeline(definition, reporter or Silent(), faults, ledger_opener) as opened:
-        chosen = tuple(map(definition.stream, options.streams)) or definition.streams
-        resnapshot = tuple(map(definition.stream, options.resnapshot))
+        resolved = opened.resolved
+        chosen = tuple(map(resolved.stream, options.streams)) or opened.definition.streams
+        resnapshot = tuple(map(resolved.stream, options.resnapshot))
         recovered = recover_streams(opened)
         for note in recovered:
             opened.reporter.note(note)
+        register(opened.ledger, opened.definition)
         run_id = opened.ledger.runs.start()
         try:
             for stream in resnapshot:
@@ -94,12 +95,12 @@ def run_pipeline(
             }
             late = carry_out_pending(opened, run_id)
             if late:
-                results = {name: _with_held_back(opened, one) for name, one in results.items()}
+                results = {name: with_held_back(opened, one) for name, one in results.items()}
             read = [one.name for one in results.values() if not one.error and not one.skipped]
             for name, why in give_up(opened, read).items():
                 given_up[name] = why
                 if name in results:
-                    results[name] = _given_up(opened, results[name], why)
+                    results[name] = with_given_up(opened, results[name], why)
             let_move_on(opened)
         except Exception as error:
             _finish(opened, run_id, RunState.FAILED, str(error))
@@ -110,6 +111,8 @@ def run_pipeline(
             seconds=perf_counter() - started,
             recovered=tuple(recovered),
             decisions=(*decisions, *late),
+            left_out={} if options.streams else resolved.left_out,
+            new_tables={} if options.streams else resolved.new,
             given_up=given_up,
         )
         opened.ledger.runs.finish(run_id, result.state)
@@ -120,14 +123,6 @@ def _paused(opened: OpenPipeline, streams: Sequence[StreamDefinition]) -> set[st
     """Those that a run leaves out although they were chosen."""
     records = [opened.ledger.streams.get(stream.name) for stream in streams]
     return {one.name for one in records if one is not None and one.state is StreamState.PAUSED}
-
-
-def _given_up(opened: OpenPipeline, result: StreamResult, why: str) -> StreamResult:
-    """The result of a stream that holds back too much of the log at the end of the run."""
-    if result.error is not None:
-        return replace(result, error=f"{result.error} {why}", needs_snapshot=True)
-    skipped = skip_reason(opened.ledger.streams.get(result.name))
-    return replace(result, skipped=skipped, needs_snapshot=True)
 
 
 def _finish(opened: OpenPipeline, run_id: str, state: RunState, message: str) -> None:
@@ -172,6 +167,8 @@ def _run_stream(
         return replace(result, skipped=skipped, needs_snapshot=lost)
     opened.reporter.stream_started(stream.name, stream.capture.value)
     try:
+        if stream.name in opened.resolved.gone:
+            raise ConfigurationError(opened.resolved.gone[stream.name])
         ready = make_ready(opened, stream, run_id, _breakers(opened, options, record))
         position = ready.state.position
         with closing(_batches(opened, ready)) as batches:
@@ -188,7 +185,7 @@ def _run_stream(
     except RowtrailError as error:
         result = replace(result, error=str(error))
         _note_stop(opened, stream, error)
-    result = _with_held_back(opened, result)
+    result = with_held_back(opened, result)
     opened.reporter.stream_done(result)
     return result
 
@@ -261,26 +258,3 @@ def _at_ledger(opened: OpenPipeline, ready: ReadyStream) -> ReadState:
     """The state to read from after all that is durable now."""
     record = opened.ledger.streams.get(ready.lane.stream.name)
     return ready.state if record is None else replace(ready.state, position=record.position)
-
-
-def _with_held_back(opened: OpenPipeline, result: StreamResult) -> StreamResult:
-    counts = opened.ledger.failures.counts(result.name)
-    held_back = sum(counts.get(state, 0) for state in OPEN_FAILURES)
-    failures = (
-        opened.ledger.failures.list(stream=result.name, states=OPEN_FAILURES, limit=NAMED_FAILURES)
-        if held_back
-        else []
-    )
-    return replace(
-        result,
-        held_back=held_back,
-        failed_records=tuple(
-            FailedRecord(
-                record=str(failure.record_id),
-                stage=failure.stage.value,
-                error_class=failure.error_class,
-                message=failure.message,
-            )
-            for failure in failures
-        ),
-    )

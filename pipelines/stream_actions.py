@@ -10,10 +10,12 @@ from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import RenamesStreams
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.commit import no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import holder
 from rowtrail.pipelines.opening import existing_ledger, open_pipeline, opened_already
+from rowtrail.pipelines.patterns import is_taken
 from rowtrail.pipelines.progress import Silent
 
 
@@ -71,12 +73,12 @@ def rename(definition: PipelineDefinition, old: str, new: str) -> None:
     ConfigurationError unless `new` is in the file and `old` is not, when nothing is known of `old`,
     or the target cannot rename.
     """
-    target = definition.stream(new).target
-    if any(stream.name == old for stream in definition.streams):
-        raise ConfigurationError(
-            f"Stream {old} is still in the pipeline file. Give it its new name there first."
-        )
     with closing(existing_ledger(definition)) as ledger:
+        target = definition.stream(new).target
+        if any(stream.name == old for stream in definition.streams if stream.pattern is None):
+            raise ConfigurationError(
+                f"Stream {old} is still in the pipeline file. Give it its new name there first."
+            )
         records = _known(ledger, old)
         if records.target != target:
             raise ConfigurationError(
@@ -100,10 +102,36 @@ def rename(definition: PipelineDefinition, old: str, new: str) -> None:
 
 
 def drop(definition: PipelineDefinition, name: str) -> None:
-    """Forgets the stream; the target table and its receipts stay."""
+    """Forgets the stream; the target table and its receipts stay.
+
+    Raises ConfigurationError while a section or a pattern of the pipeline takes its table.
+    """
+    _refuse_if_taken(definition, name)
     with _leased(definition) as ledger:
         _known(ledger, name)
         ledger.streams.drop(name)
+
+
+def _refuse_if_taken(definition: PipelineDefinition, name: str) -> None:
+    """What is forgotten would be taken up again: the next run finds its receipts at the target."""
+    known = [stream for stream in definition.streams if stream.name == name]
+    if not known:
+        return
+    pattern = known[0].pattern
+    if pattern is not None:
+        with closing(open_source(definition.source)) as source:
+            if not is_taken(definition, source, name):
+                return
+    first = (
+        "Take it out of the pipeline file first"
+        if pattern is None
+        else f"Put its table into `exclude_tables` of {pattern} first"
+    )
+    raise ConfigurationError(
+        f"Stream {name} is still one of the pipeline, so that the next run would take it up again "
+        f"from the target's receipts. {first}. To load it from the start, use `rowtrail stream "
+        f"resnapshot {name}`."
+    )
 
 
 ACTIONS: Mapping[str, Callable[[PipelineDefinition, str], None]] = {

@@ -12,7 +12,7 @@ from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.config import load_pipeline
 from rowtrail.pipelines.config_model import json_schema
-from rowtrail.pipelines.definition import Breakers, PipelineDefinition
+from rowtrail.pipelines.definition import Breakers, NewTables, PipelineDefinition
 
 HEAD = """\
 [pipeline]
@@ -115,6 +115,37 @@ def test_the_slot_is_named_after_the_pipeline(folder: Path) -> None:
     assert load(folder, text.replace("Sh-op.2", "s" * 99)).slot == f"rowtrail_{'s' * 54}"
 
 
+def test_a_pattern_of_tables(folder: Path) -> None:
+    pipeline = load(
+        folder,
+        HEAD
+        + """
+        [defaults]
+        capture = "snapshot"
+        new_tables = "report"
+
+        [streams."public.*"]
+        exclude_tables = ["audit_*", "tmp"]
+        exclude = ["secret"]
+        transforms = ["mine:clean"]
+
+        [streams."sales.*"]
+        capture = "log"
+        new_tables = "take"
+
+        [streams.orders]
+        """.replace("        ", ""),
+    )
+    public, sales = pipeline.patterns
+    assert [stream.name for stream in pipeline.streams] == ["orders"]
+    assert (public.name, public.new_tables) == ("public.*", NewTables.REPORT)
+    assert public.exclude_tables == ("audit_*", "tmp")
+    assert public.template.exclude == ("secret",)
+    assert [step.name for step in public.template.transforms] == ["mine:clean"]
+    assert (sales.new_tables, sales.template.capture) == (NewTables.TAKE, Capture.LOG)
+    assert sales.exclude_tables == ()
+
+
 def test_paths_start_at_the_file(folder: Path) -> None:
     pipeline = load(folder, HEAD + ORDERS)
     assert pipeline.source == f"sqlite:///{folder}/shop.db"
@@ -178,6 +209,14 @@ def test_three_mistakes_of_three_kinds_are_told_at_once(folder: Path) -> None:
         (HEAD + "retained_log = '9 GX'\n" + ORDERS, "line 5, pipeline.retained_log: '9 GX' is no"),
         (HEAD + "retained_log = true\n" + ORDERS, "line 5, pipeline.retained_log: True is no size"),
         (HEAD + "retained_log = 0\n" + ORDERS, "line 5, pipeline.retained_log: should be more"),
+        (HEAD + ORDERS + "new_tables = 'take'\n", "line 8, streams.orders.new_tables: is only"),
+        (HEAD + ORDERS + "exclude_tables = ['a']\n", "line 8, streams.orders.exclude_tables: is o"),
+        (HEAD + ORDERS + "new_tables = 'some'\n", "line 8, streams.orders.new_tables: should"),
+        (
+            HEAD + ORDERS.replace("orders", '"a.*"') + "target = 'a'\n",
+            "line 8, streams.a.*.target: cannot be that of many tables",
+        ),
+        (HEAD + "[streams.'a*']\n", "line 5, streams.a*.capture: is missing; set it to log"),
         (HEAD + ORDERS + "[breakers]\nfailed_share = 3\n", "line 9, breakers.failed_share: should"),
         (HEAD + ORDERS + "[breaker]\n", "line 8, breaker: there is no such setting; did you"),
         (HEAD, "streams: is missing"),

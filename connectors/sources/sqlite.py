@@ -26,15 +26,15 @@ from rowtrail.connectors.sources.sqlite_log_rows import SqliteLoggedRows, last_s
 from rowtrail.connectors.sources.sqlite_preflight import find_problems
 from rowtrail.connectors.sources.sqlite_rows import SqliteRows
 from rowtrail.connectors.sources.sqlite_streams import Described, describe_stream
-from rowtrail.connectors.sources.sqlite_table import find_table, table_names
+from rowtrail.connectors.sources.sqlite_table import find_table, table_columns, table_names
 
 
 class SqliteSource:
     """A SQLite database file, at `sqlite:///relative.db` or `sqlite:////absolute/path.db`.
 
-    Implements `Source`, `ManagesCapture` and `Catalog`. Each item of a read is one short read
-    transaction, so that neither writers nor checkpoints wait for a run. Only `execute` and
-    `acknowledge` write to the database.
+    Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns` and `OffersCaptures`. Each item
+    of a read is one short read transaction, so that neither writers nor checkpoints wait for a run.
+    Only `execute` and `acknowledge` write to the database.
 
     While this object is open, do not open the same file with Python's `sqlite3` module in the same
     process, nor read it with `open()`: two copies of SQLite in one process undo each other's locks.
@@ -43,6 +43,8 @@ class SqliteSource:
     Raises ConfigurationError for a missing file or one that is no SQLite database, TransientError
     while another process holds it locked, StopError when it is corrupt.
     """
+
+    captures = (Capture.TRIGGER, Capture.CURSOR, Capture.SNAPSHOT)
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(parse_url(url))
@@ -118,6 +120,10 @@ class SqliteSource:
     def tables(self) -> list[str]:
         """Names of the tables and views that a person made."""
         return table_names(self._connection)
+
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        """The columns of each table, in their order; a view is none."""
+        return table_columns(self._connection)
 
     def close(self) -> None:
         self._connection.close()

@@ -134,6 +134,24 @@ def table_names(connection: Connection) -> list[str]:
     return [cast("str", name) for (name,) in rows]
 
 
+def table_columns(connection: Connection) -> dict[str, list[str]]:
+    """The columns of each of those that is no view."""
+    tables = {
+        cast("str", name)
+        for (name,) in connection.records(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type <> 'view'"
+        )
+    }
+    found: dict[str, list[str]] = {}
+    for table in table_names(connection):
+        if table in tables:
+            rows = connection.records(
+                "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid", (table,)
+            )
+            found[table] = [cast("str", name) for (name,) in rows]
+    return found
+
+
 def _columns(
     connection: Connection, table: str, *, strict: bool
 ) -> tuple[tuple[TableColumn, ...], tuple[str, ...]]:

@@ -17,6 +17,8 @@ from rowtrail.pipelines.definition import (
     DEFAULT_READERS,
     DEFAULT_RETAINED_LOG,
     Breakers,
+    NewTables,
+    PatternDefinition,
     PipelineDefinition,
     StreamDefinition,
 )
@@ -31,6 +33,7 @@ from rowtrail.pipelines.requests import (
 from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
 from rowtrail.pipelines.sizes import parse_size
+from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import from_function, load
 
 if TYPE_CHECKING:
@@ -46,7 +49,8 @@ KeyLike = Any
 class Stream:
     """One source table and the target table that it fills.
 
-    Only the table's name must be given: `Stream("orders")`.
+    Only the table's name must be given: `Stream("orders")`. With `*` in it, as in
+    `Stream("public.*")`, it stands for all tables whose name fits, unless `name` is set.
     """
 
     table: str = field(kw_only=False)
@@ -63,10 +67,34 @@ class Stream:
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
+    new_tables: str = "take"  # of a pattern: take or report tables that are made later
+
+    @property
+    def is_pattern(self) -> bool:
+        return self.name is None and is_pattern(self.table)
+
+    def pattern(self) -> PatternDefinition:
+        """A pattern as the engine takes it; raises ConfigurationError like `definition`."""
+        if self.target is not None:
+            raise ConfigurationError(
+                f"Stream {self.table}: target = {self.target!r} cannot be that of many tables."
+            )
+        return PatternDefinition(
+            template=self.definition(),
+            exclude_tables=tuple(self.exclude_tables),
+            new_tables=_word(NewTables, self.new_tables, self.table, "new_tables"),
+        )
 
     def definition(self) -> StreamDefinition:
         """The stream as the engine takes it; raises ConfigurationError for a wrong word."""
         name = self.name or self.table
+        if not self.is_pattern and (self.exclude_tables or self.new_tables != NewTables.TAKE):
+            setting = "exclude_tables" if self.exclude_tables else "new_tables"
+            raise ConfigurationError(
+                f"Stream {name}: {setting} is only for a pattern of tables, such as "
+                f'Stream("public.*").'
+            )
         return StreamDefinition(
             name=name,
             table=self.table,
@@ -142,7 +170,8 @@ class Pipeline:
             source=source,
             destination=destination,
             ledger=Path(ledger) if ledger is not None else Path(f".rowtrail/{name}.ledger"),
-            streams=tuple(stream.definition() for stream in streams),
+            streams=tuple(one.definition() for one in streams if not one.is_pattern),
+            patterns=tuple(one.pattern() for one in streams if one.is_pattern),
             breakers=breakers or Breakers(),
             install_capture=install_capture,
             slot=slot or "",
@@ -212,13 +241,13 @@ class Pipeline:
 
         Publication and slot for capture `log`, change logs and triggers for `trigger`.
         """
-        plan = capture_plan(self.definition, self.definition.streams)
+        plan = capture_plan(self.definition)
         execute_at_source(self.definition, plan)
         return plan
 
     def remove_capture(self) -> list[str]:
         """Removes them again; returns the SQL it ran."""
-        plan = removal_plan(self.definition, self.definition.streams)
+        plan = removal_plan(self.definition)
         execute_at_source(self.definition, plan)
         return plan
 
@@ -232,7 +261,7 @@ class Pipeline:
     ) -> Request:
         return Request(
             kind=kind,
-            stream=self.definition.stream(stream).name,
+            stream=stream,
             record_ids=tuple(
                 RecordId(stream, key if isinstance(key, tuple) else (key,)) for key in keys
             ),

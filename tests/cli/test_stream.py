@@ -41,7 +41,7 @@ def test_a_resnapshot_reads_the_table_anew(loaded: Place) -> None:
 def test_a_stream_is_dropped_once_it_has_left_the_file(loaded: Place) -> None:
     still = loaded.type("stream", "drop", "orders", "--yes")
     assert still.code == 2
-    assert "is still in rowtrail.toml" in still.err
+    assert "is still one of the pipeline" in still.err
     loaded.write(FILE.replace("[streams.orders]", '[streams.sales]\ntable = "orders"'))
     assert loaded.spawn("stream", "drop", "orders", typed="n\n").code == 1
     assert loaded.type("stream", "drop", "orders", "--json").code == 2

@@ -36,6 +36,13 @@ def read_pipeline(path: Path, *, with_transforms: bool = False) -> PipelineDefin
     return load_pipeline(path, with_transforms=with_transforms)
 
 
+def read_known_pipeline(path: Path, *, with_transforms: bool = False) -> PipelineDefinition:
+    """Likewise, with the streams of its patterns that the ledger knows: the source is not asked."""
+    from rowtrail.pipelines.patterns import resolve_from_ledger
+
+    return resolve_from_ledger(read_pipeline(path, with_transforms=with_transforms))
+
+
 @contextmanager
 def ledger_of(definition: PipelineDefinition) -> Iterator[Ledger]:
     """The pipeline's ledger, without its lease: for reading and for requests.

@@ -15,7 +15,7 @@ from rowtrail.cli.common import (
     Json,
     PipelineFile,
     ledger_of,
-    read_pipeline,
+    read_known_pipeline,
 )
 from rowtrail.cli.output import cause, command, count, print_json, say
 from rowtrail.cli.records import record_ids, split
@@ -66,7 +66,7 @@ def retry(
     from rowtrail.pipelines.requests import Request, failed_streams
 
     stage = _stage(from_stage)
-    definition = read_pipeline(pipeline, with_transforms=True)
+    definition = read_known_pipeline(pipeline, with_transforms=True)
     wanted: dict[str, tuple[RecordId, ...]] = {}
     if stream is None:
         wanted |= dict.fromkeys(failed_streams(definition), ())
@@ -97,7 +97,7 @@ def replay(
     from rowtrail.pipelines.requests import Request
 
     stage = _stage(from_stage)
-    definition = read_pipeline(pipeline, with_transforms=True)
+    definition = read_known_pipeline(pipeline, with_transforms=True)
     name, ids = _named(definition, stream, keys or ())
     _require_keys(ids)
     request = Request(
@@ -119,7 +119,7 @@ def ignore(
 
     if not undo and not reason:
         raise typer.BadParameter("say why: it stands in the trail", param_hint="--reason")
-    definition = read_pipeline(pipeline)
+    definition = read_known_pipeline(pipeline)
     name, ids = _named(definition, stream, keys or ())
     _require_keys(ids)
     with ledger_of(definition) as ledger:

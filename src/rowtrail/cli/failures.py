@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, ledger_of, read_pipeline
+from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, ledger_of, read_known_pipeline
 from rowtrail.cli.output import cause, command, count, is_are, minute, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def failures(
     """Lists the records that are held back, the oldest first, with stage and cause."""
     from rowtrail.checkpoints.states import HELD_BACK, OPEN_FAILURES
 
-    definition = read_pipeline(pipeline)
+    definition = read_known_pipeline(pipeline)
     if stream is not None:
         definition.stream(stream)
     states = HELD_BACK if ignored else OPEN_FAILURES

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rowtrail.cli.common import DEFAULT_FILE, FAILED, Json, PipelineFile, ledger_of, read_pipeline
+from rowtrail.cli.common import (
+    DEFAULT_FILE,
+    FAILED,
+    Json,
+    PipelineFile,
+    ledger_of,
+    read_known_pipeline,
+)
 from rowtrail.cli.output import cause, command, count, print_json, say, when
 from rowtrail.cli.records import record_ids, split
 
@@ -37,7 +44,7 @@ def record(
     json: Json = False,
 ) -> None:
     """Says whether a record is in the warehouse and if not why, with all that happened to it."""
-    definition = read_pipeline(pipeline)
+    definition = read_known_pipeline(pipeline)
     name, keys = split(definition, stream, [] if key is None else [key])
     if len(keys) != 1:
         raise typer.BadParameter("name one record, as in: rowtrail record orders 42")

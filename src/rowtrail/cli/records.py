@@ -58,11 +58,12 @@ def _key_types(definition: PipelineDefinition, stream: str) -> Sequence[object] 
     """From the source; None when it does not answer, for the ledger can do without."""
     from rowtrail.connectors.errors import RowtrailError
     from rowtrail.connectors.registry import open_source
+    from rowtrail.pipelines.patterns import at_source
 
     try:
         source: Source = open_source(definition.source)
         try:
-            schema = source.describe(definition.stream(stream).source_spec())
+            schema = source.describe(at_source(definition, source, stream).source_spec())
         finally:
             source.close()
     except RowtrailError:

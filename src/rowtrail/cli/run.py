@@ -54,7 +54,7 @@ def run(
     options = RunOptions(
         streams=tuple(streams or ()), resnapshot=tuple(resnapshot or ()), allow_deletes=share
     )
-    for name in (*options.streams, *options.resnapshot):
+    for name in (*options.streams, *options.resnapshot) if not definition.patterns else ():
         definition.stream(name)
     with reporter_for(json=json) as reporter:
         result = run_pipeline(definition, options, reporter=reporter)
@@ -101,6 +101,8 @@ def tell(result: RunResult) -> None:
     say()
     for stream in result.streams.values():
         _tell_stream(stream)
+    for table, why in {**result.left_out, **result.new_tables}.items():
+        say(f"Table {table} is left out: {why}\n")
     for name, why in result.given_up.items():
         if name not in result.streams:
             say(f"{why}\n")
@@ -138,5 +140,5 @@ def _last_word(result: RunResult) -> str:
             f"`rowtrail record {shlex.quote(first)}` tells why, and what to do."
         )
     if not result.complete:
-        return "Not complete: some streams were left out or given up, as told above."
+        return "Not complete: something was left out or given up, as told above."
     return f"Complete, in {result.seconds:.1f} s."

@@ -84,7 +84,7 @@ def _change_source(path: Path, *, remove: bool, yes: bool, json: bool) -> None:
     from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 
     definition = read_pipeline(path)
-    plan = (removal_plan if remove else capture_plan)(definition, definition.streams)
+    plan = (removal_plan if remove else capture_plan)(definition)
     if not json:
         for statement in plan:
             say(f"{statement.rstrip(';')};\n", hanging="    ")

@@ -16,7 +16,7 @@ from rowtrail.cli.common import (
     Json,
     PipelineFile,
     ledger_of,
-    read_pipeline,
+    read_known_pipeline,
 )
 from rowtrail.cli.output import count, is_are, print_json, print_table, say, when
 
@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
 
 def status(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
     """Says of each stream whether its target is complete, and up to when it is loaded."""
-    definition = read_pipeline(pipeline)
+    definition = read_known_pipeline(pipeline)
     if definition.ledger.exists():
         with ledger_of(definition) as ledger:
             found = _look(ledger, definition)
@@ -76,8 +76,11 @@ def status(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
         found = PipelineStatus(
             pipeline=definition.name,
             streams=[
-                StreamStatus(stream=stream.name, state=NEVER_LOADED)
-                for stream in definition.streams
+                StreamStatus(stream=name, state=NEVER_LOADED)
+                for name in (
+                    *(stream.name for stream in definition.streams),
+                    *_without_streams(definition),
+                )
             ],
         )
     if json:
@@ -95,13 +98,25 @@ def _look(ledger: Ledger, definition: PipelineDefinition) -> PipelineStatus:
     return PipelineStatus(
         pipeline=definition.name,
         streams=[
-            _stream_status(ledger, ledger.streams.get(stream.name), stream.name)
-            for stream in definition.streams
+            *(
+                _stream_status(ledger, ledger.streams.get(stream.name), stream.name)
+                for stream in definition.streams
+            ),
+            *(
+                StreamStatus(stream=name, state=NEVER_LOADED)
+                for name in _without_streams(definition)
+            ),
         ],
         last_run=runs[0] if runs else None,
         running=lease if lease is not None and lease.live else None,
         requests=len(ledger.decisions.pending()),
     )
+
+
+def _without_streams(definition: PipelineDefinition) -> list[str]:
+    """The patterns of whose tables the ledger knows none: the next run asks the source for them."""
+    known = {stream.pattern for stream in definition.streams}
+    return [pattern.name for pattern in definition.patterns if pattern.name not in known]
 
 
 def _stream_status(ledger: Ledger, record: StreamRecord | None, name: str) -> StreamStatus:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from rowtrail.cli.common import DEFAULT_FILE, Json, PipelineFile, Yes, confirm, read_pipeline
+from rowtrail.cli.common import (
+    DEFAULT_FILE,
+    Json,
+    PipelineFile,
+    Yes,
+    confirm,
+    read_known_pipeline,
+    read_pipeline,
+)
 from rowtrail.cli.output import print_json, say
 
 app = typer.Typer(
@@ -64,18 +72,11 @@ def drop(
 
 
 def _do(action: str, stream: str, path: Path, json: bool, words: str) -> None:
-    from rowtrail.connectors.errors import ConfigurationError
     from rowtrail.pipelines.stream_actions import ACTIONS
 
-    definition = read_pipeline(path)
+    definition = read_known_pipeline(path)
     if action != "drop":
         definition.stream(stream)
-    elif any(one.name == stream for one in definition.streams):
-        raise ConfigurationError(
-            f"Stream {stream} is still in {path}, so that the next run would take it up again from "
-            f"the target's receipts. Take it out of the file first. To load it from the start, use "
-            f"`rowtrail stream resnapshot {stream}`."
-        )
     ACTIONS[action](definition, stream)
     if json:
         print_json({"stream": stream, "done": action})
