@@ -7,38 +7,29 @@ that is added later needs no new trigger.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-import duckdb
 import pyarrow as pa
 
 from rowtrail.connectors.base import ReadState
-from rowtrail.connectors.capture.pages import (
-    KeyedTable,
-    Page,
-    delete_changes,
-    keyless_changes,
-    last_key,
-    no_keys,
-    page_changes,
-    whole_keys,
+from rowtrail.connectors.capture.full_read import FullPosition, full_read
+from rowtrail.connectors.capture.log_pages import (
+    ENTRIES_GONE,
+    LOG_GONE,
+    LOG_MADE_AGAIN,
+    NAME,
+    SOURCE_OLDER,
+    LogPage,
+    log_changes,
+    log_missing,
+    position_lost,
 )
-from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import key_range, keys_gone
-from rowtrail.connectors.capture.row_hash import scratch
-from rowtrail.connectors.changes import (
-    VERSION_SCHEMA,
-    Changes,
-    Operation,
-    Version,
-    constant_versions,
-)
-from rowtrail.connectors.errors import ConfigurationError, PositionLostError
-
-NAME = "trigger"
+from rowtrail.connectors.capture.pages import KeyedTable, page_changes
+from rowtrail.connectors.capture.position import decode, encode
+from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Version, constant_versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,20 +40,6 @@ class LogState:
     acknowledged: int  # entries up to here may have been deleted
     last: int  # the newest entry's sequence, deleted or not; 0 when there never was one
     token: int | None  # of the entry that was asked for; None when the log does not have it
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogPage:
-    """The newest entry of each key among some entries, with the row as it is now.
-
-    `page.rows` has the key of each entry, and NULL in all other columns where there is no row.
-    """
-
-    page: Page
-    sequences: pa.Array  # int64, rising
-    operations: pa.Array  # uint8; DELETE where there is no row
-    last: int  # the last sequence read; all entries up to it were read
-    token: int | None  # of the entry with that sequence; None when there is none
 
 
 class LoggedTable(KeyedTable, Protocol):
@@ -80,16 +57,12 @@ class LoggedTable(KeyedTable, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriggerPosition:
+class TriggerPosition(FullPosition):
     """While the full first read lasts, `sequence` is where the log is read from after it."""
 
     log: str
     sequence: int
     entry: int | None  # the token of the one with this sequence, if there was one
-    started: str  # UTC, ISO 8601: when the full read began
-    full: bool = False  # in the midst of the full read
-    after: Values | None = None  # the last key of it, in the source's own values
-    known: Values | None = None  # the last key that fitted the schema
 
     @classmethod
     def parse(cls, stream: str, token: str) -> TriggerPosition:
@@ -109,8 +82,14 @@ def read_log(table: LoggedTable, state: ReadState) -> Iterator[Changes]:
     """
     at = _start(table, state)
     if at.full:
-        with scratch() as engine:
-            at = yield from _full_read(engine, table, state, at)
+        _checked(table, at)
+        first = at.sequence
+        at = yield from full_read(
+            table,
+            state.known,
+            at,
+            lambda page: Version(state.epoch, first if page is None else page.mark, 0, 0),
+        )
         yield from _log_read(table, state, at)
         return
     started = datetime.now(UTC)
@@ -134,10 +113,7 @@ def _start(table: LoggedTable, state: ReadState) -> TriggerPosition:
     started = datetime.now(UTC)
     found = table.log_state(None)
     if found is None:
-        raise ConfigurationError(
-            f"Stream {table.stream.name} has no change log at the source yet. Make it with: "
-            f"rowtrail init --capture"
-        )
+        raise log_missing(table.stream.name)
     return TriggerPosition(
         log=found.log,
         sequence=found.last,
@@ -147,49 +123,22 @@ def _start(table: LoggedTable, state: ReadState) -> TriggerPosition:
     )
 
 
-def _full_read(
-    engine: duckdb.DuckDBPyConnection,
-    table: LoggedTable,
-    state: ReadState,
-    at: TriggerPosition,
-) -> Generator[Changes, None, TriggerPosition]:
-    """The whole table in key order; returns the position from which the log is read."""
-    _checked(table, at)
-    if at.after is None:
-        version = Version(state.epoch, at.sequence, 0, 0)
-        yield from keyless_changes(table, version, at.token())
-    while at.full:
-        page = table.page(at.after)
-        keys = whole_keys(table.schema, page.rows)
-        span = key_range(keys, at.known, more=page.full)
-        gone = keys_gone(engine, table.schema, state.known, span, keys)
-        version = Version(state.epoch, page.mark, 0, 0)
-        if len(gone) + len(page.rows) > table.stream.batch_rows:
-            yield from delete_changes(table, version, at.token(), gone)
-            gone = no_keys(table.schema)
-        at = replace(at, full=page.full, after=page.last, known=last_key(keys) or at.known)
-        yield page_changes(
-            table,
-            version,
-            at.token(),
-            page=page,
-            operation=Operation.INSERT,
-            deletes=gone,
-            # Only what was committed before the first page is sure to be in all of them.
-            complete=None if at.full else datetime.fromisoformat(at.started),
-        )
-    return at
-
-
 def _log_read(table: LoggedTable, state: ReadState, at: TriggerPosition) -> Iterator[Changes]:
     """The log's entries up to the newest one at the start of this."""
     started = datetime.now(UTC)
     bound = _checked(table, at).last
     while at.sequence < bound:
         found = table.log_page(at.sequence, bound)
-        at = replace(at, sequence=found.last, entry=found.token, after=None, known=None)
-        yield _log_changes(
-            table, state.epoch, at.token(), found, started if at.sequence >= bound else None
+        entry = None if found.token is None else int(found.token)
+        at = replace(at, sequence=found.last, entry=entry, after=None, known=None)
+        versions = constant_versions(Version(state.epoch, 0, 0, 0), len(found.sequences))
+        columns = [versions.column(0), found.sequences, versions.column(2), versions.column(3)]
+        yield log_changes(
+            table,
+            found,
+            pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA),
+            at.token(),
+            started if at.sequence >= bound else None,
         )
 
 
@@ -197,23 +146,18 @@ def _checked(table: LoggedTable, at: TriggerPosition) -> LogState:
     """The log's state, when it still has everything from this position on."""
     found = table.log_state(at.sequence)
     lost = (
-        "its change log is gone"
+        LOG_GONE
         if found is None
-        else "its change log was made again, so that changes may be missing"
+        else LOG_MADE_AGAIN
         if found.log != at.log
-        else "entries beyond its position were deleted from the change log, as another pipeline "
-        "that reads the same log would do"
+        else ENTRIES_GONE
         if found.acknowledged > at.sequence
-        else "the source is older than its position, perhaps restored from a back-up"
+        else SOURCE_OLDER
         if _is_older(found, at)
         else None
     )
     if found is None or lost is not None:
-        name = table.stream.name
-        raise PositionLostError(
-            f"Stream {name} cannot go on from its position: {lost}. See that `rowtrail init "
-            f"--capture` has been run, then read it anew: rowtrail run --resnapshot {name}"
-        )
+        raise position_lost(table.stream.name, lost or LOG_GONE)
     return found
 
 
@@ -222,37 +166,3 @@ def _is_older(found: LogState, at: TriggerPosition) -> bool:
     if found.token is not None:
         return found.token != at.entry
     return found.last < at.sequence or (at.entry is not None and found.acknowledged < at.sequence)
-
-
-def _log_changes(
-    table: LoggedTable,
-    epoch: int,
-    position: str,
-    found: LogPage,
-    complete: datetime | None,
-) -> Changes:
-    page = found.page
-    fits = pa.array(page.fits())
-    sequences = found.sequences.filter(fits)
-    count = len(sequences)
-    constant = constant_versions(Version(epoch, 0, 0, 0), count)
-    return Changes(
-        stream=table.stream.name,
-        schema=table.schema,
-        rows=page.rows.filter(fits),
-        operations=found.operations.filter(fits),
-        versions=pa.RecordBatch.from_arrays(
-            [constant.column(0), sequences, constant.column(2), constant.column(3)],
-            schema=VERSION_SCHEMA,
-        ),
-        position=position,
-        rejected=tuple(
-            misfit.rejected(
-                Operation(found.operations[misfit.row].as_py()),
-                Version(epoch, found.sequences[misfit.row].as_py(), 0, 0),
-            )
-            for misfit in page.misfits
-        ),
-        watermark=complete,
-        read_complete=complete is not None,
-    )

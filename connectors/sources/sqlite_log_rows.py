@@ -8,7 +8,8 @@ from typing import cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rowtrail.connectors.capture.trigger import LogPage, LogState
+from rowtrail.connectors.capture.log_pages import LogPage
+from rowtrail.connectors.capture.trigger import LogState
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import RESERVED_PREFIX
