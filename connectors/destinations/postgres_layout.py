@@ -1,0 +1,243 @@
+"""The shape of tables in PostgreSQL: what is there, and what must be added for a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
+from rowtrail.connectors.destinations.layout import (
+    Layout,
+    another_key,
+    check_names,
+    not_ours,
+    refused_column,
+    too_narrow,
+)
+from rowtrail.connectors.destinations.names import (
+    DELETED_AT,
+    FILTERED,
+    VERSION_COLUMNS,
+    quote,
+    quoted,
+)
+from rowtrail.connectors.destinations.postgres_sql import (
+    LONGEST_NAME,
+    Connected,
+    PostgresName,
+)
+from rowtrail.connectors.destinations.postgres_types import (
+    TIMESTAMPTZ,
+    arrow_type,
+    column_type,
+    takes,
+)
+from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import Column, TableSchema
+
+COUNTED = 100_000
+"""Rows of a table that are counted one by one; of a larger one their number is estimated."""
+
+_SYSTEM_COLUMNS = ("tableoid", "ctid", "xmin", "cmin", "xmax", "cmax")
+_TABLES = ("r", "p")  # pg_class.relkind: ordinary and partitioned
+
+_FIND = """
+SELECT c.relkind::text,
+    array(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+    array(SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum),
+    array(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND (a.attgenerated <> '' OR a.attidentity = 'a')),
+    array(SELECT a.attname::text FROM pg_index i
+          CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+          WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
+          ORDER BY k.place),
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND NOT i.indisprimary
+            AND (i.indisunique OR i.indisexclusion)),
+    EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = c.oid AND f.contype = 'f')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ? AND c.relname = ?
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresLayout(Layout):
+    """A table as it is, with what decides how rows can be put into it."""
+
+    table: PostgresName
+    kind: str  # pg_class.relkind
+    key: tuple[str, ...]  # columns of the primary key
+    generated: frozenset[str]  # columns whose values the server makes
+    has_unique: bool  # an index beside the primary key forbids some rows
+    is_referenced: bool  # foreign keys of other tables point at it
+
+    @property
+    def is_ours(self) -> bool:
+        return self.kind in _TABLES and super().is_ours
+
+
+def read_layout(work: Connected, table: PostgresName) -> PostgresLayout | None:
+    """What is there under that name, a view or an index too; None where there is nothing."""
+    found = work.run(_FIND, table.place)
+    if not found:
+        return None
+    ((kind, names, types, generated, key, has_unique, is_referenced),) = found
+    return PostgresLayout(
+        table=table,
+        types=dict(zip(names, types, strict=True)),
+        kind=kind,
+        key=tuple(key),
+        generated=frozenset(generated),
+        has_unique=has_unique,
+        is_referenced=is_referenced,
+    )
+
+
+def describe(work: Connected, name: str, gaps: tuple[Gap, ...]) -> TargetTable | None:
+    """The table's schema and its live rows. Its key is known if Rowtrail made it."""
+    layout = read_layout(work, PostgresName.parse(name))
+    if layout is None:
+        return None
+    schema = TableSchema(
+        table=name,
+        columns=tuple(
+            Column(name=column, type=arrow_type(kind), declared=kind)
+            for column, kind in layout.types.items()
+            if column in layout.columns
+        ),
+        key=layout.key if layout.is_ours else (),
+    )
+    return TargetTable(schema=schema, live_rows=_live_rows(work, layout), gaps=gaps)
+
+
+def _live_rows(work: Connected, layout: PostgresLayout) -> int:
+    """Counted up to COUNTED rows: a replay of one record must not read the table. Beyond, what the
+    planner thinks, from the table's size and its statistics."""
+    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
+    ((rows, alive),) = work.run(
+        f"SELECT count(*), count(*) FILTER (WHERE live) FROM "
+        f"(SELECT {live} AS live FROM {layout.table.sql} LIMIT {COUNTED + 1}) AS sample"
+    )
+    if rows <= COUNTED:
+        return int(alive)
+    ((plan,),) = work.run(f"EXPLAIN (FORMAT JSON) SELECT FROM {layout.table.sql} WHERE {live}")
+    return max(int(alive), int(plan[0]["Plan"]["Plan Rows"]))
+
+
+def plan(work: Connected, target: Target) -> list[str]:
+    """The statements that make or widen the target's tables; empty when all is in place.
+
+    Raises ConfigurationError for names that are reserved or too long, a type that PostgreSQL lacks,
+    a table that others made, another key, and a column whose type does not take the values.
+    """
+    table = PostgresName.parse(target.table)
+    _check_names(target, table)
+    wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
+    layout = read_layout(work, table)
+    tombstones = read_layout(work, table.tombstones)
+    if layout is None:
+        return [
+            *_create_schema(work, table),
+            _create(target, table, wanted),
+            *_fitting_tombstones(target, table, wanted, tombstones),
+        ]
+    if not layout.is_ours:
+        raise not_ours(target)
+    if layout.key != target.schema.key:
+        raise another_key(target, layout.key) if layout.key else _no_key(target, table)
+    statements = _widen(target, layout, wanted)
+    return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
+
+
+def _check_names(target: Target, table: PostgresName) -> None:
+    check_names(target, "PostgreSQL")
+    for part in table.place:
+        if len(part.encode()) > LONGEST_NAME:
+            raise ConfigurationError(
+                f"Stream {target.stream} cannot fill table {target.table}: PostgreSQL would cut "
+                f"off the name {part} after {LONGEST_NAME} bytes. Choose a shorter `target`."
+            )
+    for name in target.schema.names:
+        if len(name.encode()) > LONGEST_NAME:
+            raise refused_column(
+                target, name, f"which PostgreSQL would cut off after {LONGEST_NAME} bytes"
+            )
+        if name in _SYSTEM_COLUMNS:
+            raise refused_column(target, name, "which is a system column's in PostgreSQL")
+
+
+def _no_key(target: Target, table: PostgresName) -> ConfigurationError:
+    return ConfigurationError(
+        f"Table {target.table} has lost its primary key, by which rows are found. Put it back: "
+        f"ALTER TABLE {table.sql} ADD PRIMARY KEY ({quoted(target.schema.key)});"
+    )
+
+
+def _create_schema(work: Connected, table: PostgresName) -> list[str]:
+    schema, _ = table.place
+    known = work.run("SELECT FROM pg_namespace WHERE nspname = ?", [schema])
+    return [] if known else [f"CREATE SCHEMA {quote(schema)}"]
+
+
+def _create(target: Target, table: PostgresName, wanted: Mapping[str, str]) -> str:
+    columns = [_key_column(name, wanted[name]) for name in target.schema.key]
+    others = [name for name in wanted if name not in target.schema.key]
+    by_name = dict(zip(target.schema.key, columns, strict=True))
+    by_name |= {name: f"{quote(name)} {wanted[name]}" for name in others}
+    parts = [by_name[name] for name in wanted] + _own_columns()
+    if target.deletes is Deletes.SOFT:
+        parts.append(f"{DELETED_AT} {TIMESTAMPTZ}")
+    parts.append(f"PRIMARY KEY ({quoted(target.schema.key)})")
+    return f"CREATE TABLE {table.sql} ({', '.join(parts)})"
+
+
+def _key_column(name: str, kind: str) -> str:
+    """Texts in binary order, so that the primary key's index is in the order of `keys`."""
+    collation = ' COLLATE "C"' if kind == "text" else ""
+    return f"{quote(name)} {kind}{collation} NOT NULL"
+
+
+def _create_tombstones(target: Target, table: PostgresName, wanted: Mapping[str, str]) -> str:
+    columns = [_key_column(name, wanted[name]) for name in target.schema.key]
+    columns += _own_columns()
+    columns += [f"{DELETED_AT} {TIMESTAMPTZ} NOT NULL", f"{FILTERED} boolean NOT NULL"]
+    columns.append(f"PRIMARY KEY ({quoted(target.schema.key)})")
+    return f"CREATE TABLE {table.tombstones.sql} ({', '.join(columns)})"
+
+
+def _fitting_tombstones(
+    target: Target, table: PostgresName, wanted: Mapping[str, str], found: PostgresLayout | None
+) -> list[str]:
+    """Tombstones that a dropped table has left still fence what was deleted before; those of
+    another key say nothing of this one."""
+    create = _create_tombstones(target, table, wanted)
+    if found is None:
+        return [create]
+    same = found.key == target.schema.key
+    if same and all(takes(found.types[name], wanted[name]) for name in found.key):
+        return []
+    return [f"DROP TABLE {table.tombstones.sql}", create]
+
+
+def _own_columns() -> list[str]:
+    return [f"{name} bigint NOT NULL" for name in VERSION_COLUMNS]
+
+
+def _widen(target: Target, layout: PostgresLayout, wanted: Mapping[str, str]) -> list[str]:
+    alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
+    statements = []
+    for name, kind in wanted.items():
+        existing = layout.types.get(name)
+        if existing is None:
+            statements.append(f"{alter} {quote(name)} {kind}")
+        elif not takes(existing, kind):
+            tables = [layout.table]
+            if name in target.schema.key:
+                tables.append(layout.table.tombstones)
+            raise too_narrow(target, tables, name, existing, kind)
+    if target.deletes is Deletes.SOFT and not layout.has(DELETED_AT):
+        statements.append(f"{alter} {DELETED_AT} {TIMESTAMPTZ}")
+    return statements
