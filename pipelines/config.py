@@ -38,7 +38,9 @@ from rowtrail.pipelines.definition_mistakes import (
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""What stands for an environment variable in a text of the file."""
+
 _FILE_SCHEMES = ("sqlite", "duckdb")
 # Stands for what is missing while the rest of a file with mistakes is checked.
 _STAND_IN = {"name": "-", "source": "-", "destination": "-"}
@@ -101,6 +103,17 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         ) from error
 
 
+def with_environment(url: str, what: str) -> str:
+    """A URL with environment variables put in for ${NAME}; ConfigurationError names missing ones.
+
+    `what` is `source` or `destination`.
+    """
+    mistakes = Mistakes("The command line")
+    found = _with_environment(url, (what,), mistakes)
+    mistakes.raise_if_any()
+    return str(found)
+
+
 def _with_environment(value: Any, place: Place, mistakes: Mistakes) -> Any:
     """Puts environment variables in for ${NAME}; a missing one is a mistake."""
     if isinstance(value, Mapping):
@@ -115,7 +128,7 @@ def _with_environment(value: Any, place: Place, mistakes: Mistakes) -> Any:
             mistakes.add(place, f"the environment variable {match[1]} is not set; export it first")
         return os.environ.get(match[1], match[0])
 
-    return _VARIABLE.sub(put, value)
+    return VARIABLE.sub(put, value)
 
 
 def _validated(data: dict[str, Any], mistakes: Mistakes) -> PipelineFile:

@@ -83,7 +83,7 @@ def test_a_locked_database(place: Place) -> None:
     ("url", "words"),
     [
         ("source.db", "it has no scheme"),
-        ("postgresql://db/shop", "postgresql:// is not a source"),
+        ("oracle://db/shop", "oracle:// is not a source"),
         ("sqlite://source.db", "sqlite:///shop.db"),
         ("sqlite:///", "sqlite:///shop.db"),
         ("sqlite:///source.db?mode=ro", "without options"),

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from rowtrail.cli.setup import _name_of
+from rowtrail.connectors import registry
+from rowtrail.connectors.base import Capture, StreamSpec
+from rowtrail.connectors.schema import TableSchema
+from rowtrail.connectors.sources.sqlite import SqliteSource
 from rowtrail.pipelines.config import load_pipeline
+from rowtrail.pipelines.table_names import stream_name
 from tests.cli.place import FILE, Place
 
 URLS = ("sqlite:///source.db", "duckdb:///target.duckdb")
@@ -33,9 +41,13 @@ def test_a_file_is_written_that_can_be_run(fresh: Place) -> None:
     fresh.put((1, 1, "a"))
     answer = fresh.type("init", *URLS)
     assert answer.code == 0
-    assert "2 streams: my lines, orders" in answer.out
+    lines = stream_name("my lines")
+    assert f"2 streams: {lines}, orders" in answer.out
     assert "rowtrail check" in answer.out
-    assert set(tomllib.loads(fresh.file.read_text())["streams"]) == {"my lines", "orders"}
+    assert tomllib.loads(fresh.file.read_text())["streams"] == {
+        lines: {"table": "my lines"},
+        "orders": {},
+    }
     assert load_pipeline(fresh.file).name == "source"
     assert fresh.type("init", "--capture", "--yes").code == 0
     assert fresh.type("check").code == 0
@@ -76,6 +88,106 @@ def test_urls_start_at_the_current_folder_even_for_a_file_elsewhere(fresh: Place
     definition = load_pipeline(fresh.folder / "jobs" / "nightly.toml")
     assert definition.source == f"sqlite:///{fresh.source}"
     assert definition.name == "nightly"
+
+
+SECRET = "s3cret%21Pa55"
+
+
+class Server(SqliteSource):
+    """A database with users: `server://user:password@host/file`; it has a log of its own."""
+
+    captures = (Capture.LOG, Capture.TRIGGER, Capture.SNAPSHOT)
+
+    def __init__(self, url: str) -> None:
+        assert f":{SECRET}@" in url, "opened with the password itself"
+        super().__init__(f"sqlite:///{Path(url.partition('?')[0]).name}")
+
+    def describe(self, stream: StreamSpec) -> TableSchema:
+        assert (stream.capture, stream.log) == (Capture.LOG, "rowtrail_source")
+        return super().describe(replace(stream, capture=Capture.TRIGGER))
+
+
+@pytest.fixture
+def server(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the source behind a password."""
+    known = {**registry._BUILT_IN["source"], "server": (__name__, "Server", None)}
+    monkeypatch.setattr(registry, "_BUILT_IN", {**registry._BUILT_IN, "source": known})
+    return f"server://etl:{SECRET}@db.example.org/source.db?sslmode=require"
+
+
+def test_the_best_capture_that_the_source_offers_is_written(fresh: Place, server: str) -> None:
+    answer = fresh.type("init", server, URLS[1], "--json")
+    assert answer.document["capture"] == "log"
+    text = fresh.file.read_text()
+    assert 'capture = "log" # or trigger, snapshot\n' in text
+    assert tomllib.loads(text)["defaults"]["capture"] == "log"
+
+
+def test_a_source_that_says_nothing_has_triggers(
+    fresh: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqliteSource, "captures", (Capture.TRIGGER,))
+    assert fresh.type("init", *URLS).code == 0
+    assert 'capture = "trigger"\n' in fresh.file.read_text()
+
+
+def test_a_password_is_not_written_into_the_file(
+    fresh: Place, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ROWTRAIL_SOURCE_PASSWORD", raising=False)
+    answer = fresh.type("init", server, "duckdb:///w.duckdb?password=0ther")
+    text = fresh.file.read_text()
+    assert answer.code == 0
+    assert (
+        "Export ROWTRAIL_SOURCE_PASSWORD and ROWTRAIL_DESTINATION_PASSWORD first, each as it stood"
+    ) in answer.out
+    for secret in (SECRET, "0ther"):
+        assert secret not in text + answer.out + answer.err
+    assert tomllib.loads(text)["pipeline"]["source"] == (
+        "server://etl:${ROWTRAIL_SOURCE_PASSWORD}@db.example.org/source.db?sslmode=require"
+    )
+    assert "ROWTRAIL_SOURCE_PASSWORD is not set" in fresh.type("check").err
+    monkeypatch.setenv("ROWTRAIL_SOURCE_PASSWORD", SECRET)
+    monkeypatch.setenv("ROWTRAIL_DESTINATION_PASSWORD", "0ther")
+    assert load_pipeline(fresh.file).source == server
+
+
+def test_a_variable_in_the_url_stays_one(
+    fresh: Place, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_PASSWORD", SECRET)
+    url = server.replace(SECRET, "${SHOP_PASSWORD}")
+    answer = fresh.type("init", url, URLS[1])
+    assert answer.code == 0 and "Export" not in answer.out
+    assert tomllib.loads(fresh.file.read_text())["pipeline"]["source"] == url
+    fresh.file.unlink()
+    monkeypatch.delenv("SHOP_PASSWORD")
+    assert "variable SHOP_PASSWORD is not set" in fresh.type("init", url, URLS[1]).err
+
+
+def test_a_url_without_a_database_gives_no_password_as_a_name() -> None:
+    assert _name_of(f"postgresql://etl:{SECRET}@db") == "pipeline"
+    assert _name_of(f"postgresql://etl:{SECRET}@db/shop?x=1") == "shop"
+
+
+def test_tables_may_be_called_anything(fresh: Place) -> None:
+    names = ["a]b", 'say "x"', "new\nline", "del\x7f", "größe", "# no comment", "'quoted'", "a.b"]
+    for number, name in enumerate(names):
+        key = " PRIMARY KEY" if number % 2 else ""
+        quoted = name.replace('"', '""')
+        fresh.sql(f'CREATE TABLE "{quoted}" (id INTEGER{key})')
+    fresh.sql('CREATE TABLE "pay${HOME}" (id INTEGER PRIMARY KEY)')
+    assert fresh.type("init", *URLS).code == 0
+    streams = load_pipeline(fresh.file).streams
+    assert {stream.table for stream in streams} == {*names[1::2], "orders", "my lines"}
+    assert all(stream.name == stream_name(stream.table) for stream in streams)
+    text = fresh.file.read_text()
+    # What is left out becomes a stream by taking the signs of comments away.
+    for mark in ("# [streams.", "# table ="):
+        text = text.replace(mark, mark[2:])
+    found = tomllib.loads(text)["streams"]
+    tables = {section.get("table", name) for name, section in found.items()}
+    assert tables == {*names, "orders", "my lines", "journal", "shapes", "pay${HOME}"}
 
 
 @pytest.mark.parametrize(

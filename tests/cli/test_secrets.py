@@ -13,7 +13,7 @@ from rowtrail.connectors.sources.sqlite import SqliteSource
 from tests.cli.place import FILE, Place
 
 SECRET = "s3cret-Pa55"
-URL = f"postgresql://user:{SECRET}@db.example.org/shop"
+URL = f"oracle://user:{SECRET}@db.example.org/shop"
 COMMANDS = (
     ("check",), ("run",), ("status",), ("failures",), ("record", "orders", "1"), ("retry",),
     ("replay", "orders", "1"), ("ignore", "orders", "1", "--reason", "x"), ("init", "--capture"),
@@ -77,7 +77,7 @@ def test_in_the_file_under_an_unknown_scheme(
 ) -> None:
     place.write(FILE, source=f'"{URL}"')
     told = says_nothing(place, *command, *how)
-    assert "postgresql:// is not a source" in told
+    assert "oracle:// is not a source" in told
 
 
 @pytest.mark.parametrize("line", [f'"{URL}', f'["{URL}"]', f'{{ url = "{URL}" }}'])
@@ -125,6 +125,6 @@ def test_in_what_a_driver_says(vault: Place, monkeypatch: pytest.MonkeyPatch, fa
 
 def test_a_missing_variable_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_PASSWORD", raising=False)
-    place.write(FILE, source=f'"postgresql://user:${{NO_SUCH_PASSWORD}}:{SECRET}@h/d"')
+    place.write(FILE, source=f'"oracle://user:${{NO_SUCH_PASSWORD}}:{SECRET}@h/d"')
     told = says_nothing(place, "run")
     assert "line 3, pipeline.source: the environment variable NO_SUCH_PASSWORD is not set" in told

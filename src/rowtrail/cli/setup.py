@@ -39,7 +39,11 @@ def init(
         str | None, typer.Option(help="The pipeline's name; the source's if not set.")
     ] = None,
     capture: Annotated[
-        bool, typer.Option("--capture", help="Make change logs and triggers at the source.")
+        bool,
+        typer.Option(
+            "--capture",
+            help="Make what captures need at the source: publication and slot, or triggers.",
+        ),
     ] = False,
     remove_capture: Annotated[
         bool, typer.Option("--remove-capture", help="Remove them from the source.")
@@ -62,7 +66,9 @@ def init(
 
 def _name_of(source: str) -> str:
     """The database's name, as far as a pipeline may have it."""
-    last = Path(source.partition("?")[0]).stem
+    # Without the part that may hold a password.
+    path = source.partition("://")[2].partition("?")[0].partition("/")[2]
+    last = Path(path).stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", last).strip("_") or "pipeline"
 
 
@@ -77,6 +83,11 @@ def _write_file(path: Path, name: str, source: str, destination: str, *, json: b
     say(f"{path} was written with {count(len(written.streams), 'stream')}: {listed}.")
     for table, why in written.left_out.items():
         say(f"Left out: {table}. {why}", hanging="  ")
+    if written.variables:
+        say(
+            f"No password is in the file. Export {' and '.join(written.variables)} first, each as "
+            f"it stood in the URL."
+        )
     say("Next: `rowtrail check`, then `rowtrail init --capture`, then `rowtrail run`.")
 
 
