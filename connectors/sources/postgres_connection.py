@@ -6,7 +6,7 @@ tries again does so with the same object.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -79,9 +79,13 @@ class Connection:
         return self._facts
 
     def records(
-        self, statement: str, parameters: Sequence[object] = (), *, doing: str = "read its catalogs"
+        self,
+        statement: str,
+        parameters: Sequence[object] | Mapping[str, object] = (),
+        *,
+        doing: str = "read its catalogs",
     ) -> list[tuple[Any, ...]]:
-        """A small result as Python tuples; `%s` stands for each parameter.
+        """A small result as Python tuples; `%s` or `%(name)s` stand for parameters.
 
         Without parameters a `%` stands for itself. `doing` completes "PostgreSQL could not …".
         """

@@ -74,14 +74,14 @@ class PostgresCursorRows(PostgresRows):
 
     def cursor_page(self, bounds: CursorBounds, after: Values | None) -> Page:
         """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …)."""
-        conditions = [self._placed, f"{self._ordered} <= {self.cursor.literal(bounds.newest)}"]
+        conditions = [self._placed, f"{self.ordered} <= {self.cursor.literal(bounds.newest)}"]
         if after is not None:  # which says more; the index serves one of them
             references = [in_table(key.name) for key in (self.cursor, *self.keys)]
             conditions += row_beyond((self.cursor, *self.keys), references, after)
         elif bounds.start is not None:
-            conditions.append(f"{self._ordered} >= {self.cursor.literal(bounds.start)}")
+            conditions.append(f"{self.ordered} >= {self.cursor.literal(bounds.start)}")
         return self._walk(
-            [*conditions, *self.whole_key()], [self._ordered], self._again(bounds), self._text
+            [*conditions, *self.whole_key()], [self.ordered], self._again(bounds), self._text
         )
 
     def unplaced_page(self, bounds: CursorBounds, after: Values | None) -> Page:
@@ -176,7 +176,7 @@ class PostgresCursorRows(PostgresRows):
     def _newest(self) -> str | None:
         rows = self.connection.records(
             f"SELECT {self._text} FROM {self.source} WHERE {self._placed} "
-            f"ORDER BY {self._ordered} DESC LIMIT 1",
+            f"ORDER BY {self.ordered} DESC LIMIT 1",
             doing=f"read {self.table.name}",
         )
         return rows[0][0] if rows else None
@@ -186,10 +186,10 @@ class PostgresCursorRows(PostgresRows):
         if bounds.window is None:
             return "true"
         window = self.cursor.literal(bounds.window)
-        return f"CASE WHEN {self._placed} THEN {self._ordered} >= {window} ELSE true END"
+        return f"CASE WHEN {self._placed} THEN {self.ordered} >= {window} ELSE true END"
 
     @property
-    def _ordered(self) -> str:
+    def ordered(self) -> str:
         return self.cursor.ordered(in_table(self.cursor.name))
 
     @property

@@ -47,13 +47,29 @@ def locate(connection: Connection, name: str) -> int:
     )
 
 
+def possible_tables(connection: Connection, name: str) -> list[tuple[str, str]]:
+    """(schema, table) of what is meant, or may have been meant before it was dropped."""
+    try:
+        oid = locate(connection, name)
+    except ConfigurationError:
+        return [(schema or "public", relation) for schema, relation in _meanings(name)]
+    return [
+        (schema, relation)
+        for schema, relation in connection.records(
+            "SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c "
+            "JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = %s",
+            (oid,),
+        )
+    ]
+
+
 def table_names(connection: Connection) -> list[str]:
     """Tables and views that people made, each in the form that `locate` takes; no partitions."""
     rows = connection.records(
         "SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c "
         "JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition "
-        "AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+        "AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_rowtrail') "
         "AND NOT pg_catalog.starts_with(pg_catalog.lower(c.relname), %s) "
         # What an extension brings, such as spatial_ref_sys, nobody made.
         "AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend AS d WHERE d.deptype = 'e' "

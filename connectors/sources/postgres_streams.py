@@ -28,6 +28,11 @@ class Described:
 def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
     """Raises ConfigurationError for whatever does not fit, naming the table and the column."""
     table = find_table(connection, stream.table)
+    if stream.capture is Capture.TRIGGER and table.kind not in ("r", "p"):
+        raise ConfigurationError(
+            f"{table.name} is a {table.what}, so triggers do not see what changes in it. Use "
+            f"capture `snapshot` or `cursor` for stream {stream.name}."
+        )
     key = _key(stream, table)
     readers = tuple(_reader(stream, table, column) for column in _chosen(stream, table, key))
     columns = tuple(

@@ -4,6 +4,7 @@ import pytest
 
 pytest.register_assert_rewrite(
     "tests.connectors.follower",
+    "tests.connectors.postgres_database",
     "tests.connectors.source_conformance",
     "tests.connectors.sqlite_database",
 )

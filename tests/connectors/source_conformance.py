@@ -81,7 +81,10 @@ class SourceConformance:
     def follow(self, database: SourceDatabase, stream: StreamSpec) -> Follower:
         """A follower of the stream; what its capture needs is installed."""
         with database.source() as source:
-            if isinstance(source, ManagesCapture) and stream.capture is Capture.TRIGGER:
+            if isinstance(source, ManagesCapture) and stream.capture in (
+                Capture.TRIGGER,
+                Capture.LOG,
+            ):
                 source.execute(source.capture_plan([stream]))
                 assert source.capture_plan([stream]) == []
             assert [problem for problem in source.preflight([stream]) if problem.fatal] == []

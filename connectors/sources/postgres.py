@@ -1,0 +1,134 @@
+"""PostgreSQL as a source: captures `log`, `trigger`, `cursor` and `snapshot`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
+from rowtrail.connectors.capture import cursor, snapshot, trigger_windows
+from rowtrail.connectors.capture.pages import Page
+from rowtrail.connectors.changes import (
+    OPERATION_TYPE,
+    Changes,
+    Operation,
+    Version,
+    constant_versions,
+)
+from rowtrail.connectors.schema import TableSchema
+from rowtrail.connectors.sources import postgres_trigger_plan
+from rowtrail.connectors.sources.postgres_connection import Connection
+from rowtrail.connectors.sources.postgres_cursor import open_cursor_rows
+from rowtrail.connectors.sources.postgres_names import table_names
+from rowtrail.connectors.sources.postgres_preflight import find_problems
+from rowtrail.connectors.sources.postgres_rows import open_rows
+from rowtrail.connectors.sources.postgres_streams import describe_stream
+from rowtrail.connectors.sources.postgres_trigger_rows import open_logged_rows
+
+_LOCK_SECONDS = 10
+"""A plan waits so long for a table's lock: while it waits, the application's writers wait, too."""
+
+
+class PostgresSource:
+    """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
+
+    Implements `Source`, `ManagesCapture` and `Catalog`. Each page of a read is one short
+    transaction, so that no old snapshot keeps the server from cleaning up. Only `execute` and
+    `acknowledge` write to the database. A connection that was lost is made again by the next call.
+
+    Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
+    server cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url)
+
+    def describe(self, stream: StreamSpec) -> TableSchema:
+        """The shape of the stream's rows, from the table's types and the stream's `types`."""
+        return describe_stream(self._connection, stream).schema
+
+    def read(self, stream: StreamSpec, state: ReadState) -> Iterator[Changes]:
+        """All changes since the position, as the stream's capture finds them."""
+        described = describe_stream(self._connection, stream)
+        if stream.capture is Capture.SNAPSHOT:
+            return snapshot.read_snapshot(open_rows(self._connection, stream, described), state)
+        if stream.capture is Capture.CURSOR:
+            return cursor.read_cursor(open_cursor_rows(self._connection, stream, described), state)
+        return trigger_windows.read_windows(
+            open_logged_rows(self._connection, stream, described), state
+        )
+
+    def fetch(self, stream: StreamSpec, keys: pa.RecordBatch, state: ReadState) -> Changes:
+        """The current rows of these keys. Versions are those that the position has applied."""
+        described = describe_stream(self._connection, stream)
+        page = open_rows(self._connection, stream, described).lookup(keys)
+        return _fetched(stream, described.schema, page, state)
+
+    def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
+        """Deletes the entries of change logs that every stream of their table has behind it."""
+        postgres_trigger_plan.acknowledge(
+            self._connection,
+            [
+                (stream, position)
+                for stream, position in streams.values()
+                if stream.capture is Capture.TRIGGER
+            ],
+        )
+
+    def preflight(self, streams: Sequence[StreamSpec]) -> list[Problem]:
+        """What would stop or endanger a run, found without changing anything."""
+        return [
+            problem for stream in streams for problem in find_problems(self._connection, stream)
+        ]
+
+    def capture_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
+        """The SQL that makes the change logs of the streams with capture `trigger`."""
+        return postgres_trigger_plan.plan(self._connection, streams)
+
+    def removal_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
+        """The SQL that takes away the change logs of these streams' tables, whatever they use now.
+
+        A log that no stream uses any more still costs each write, and nobody empties it.
+        """
+        return postgres_trigger_plan.removal(self._connection, [stream.table for stream in streams])
+
+    def execute(self, statements: Sequence[str]) -> None:
+        """Runs a plan in one transaction. Raises TransientError while its tables are in use."""
+        with self._connection.writing("set up its captures") as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+            for statement in statements:
+                cursor.execute(statement)
+
+    def tables(self) -> list[str]:
+        """Names of the tables and views that a person made."""
+        return table_names(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _fetched(stream: StreamSpec, schema: TableSchema, page: Page, state: ReadState) -> Changes:
+    version = Version(state.epoch, 0, 0, 0)
+    if state.position is not None:
+        version = _POSITION_VERSIONS[stream.capture](stream.name, state.epoch, state.position)
+    fits = pa.array(page.fits())
+    rows = page.rows.filter(fits)
+    operations = pc.if_else(page.extra[0], int(Operation.UPDATE), int(Operation.DELETE))
+    return Changes(
+        stream=stream.name,
+        schema=schema,
+        rows=rows,
+        operations=operations.cast(OPERATION_TYPE).filter(fits),
+        versions=constant_versions(version, len(rows)),
+        position=state.position or "",
+        rejected=tuple(misfit.rejected(Operation.UPDATE, version) for misfit in page.misfits),
+    )
+
+
+_POSITION_VERSIONS = {
+    Capture.SNAPSHOT: snapshot.position_version,
+    Capture.CURSOR: cursor.position_version,
+    Capture.TRIGGER: trigger_windows.position_version,
+}

@@ -1,0 +1,48 @@
+"""PostgreSQL databases for tests, changed on a connection of their own as an application would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from rowtrail.connectors.sources.postgres import PostgresSource
+from tests.connectors.source_conformance import SourceDatabase
+
+Statement = str | tuple[str, Sequence[object]]
+
+
+class PostgresDatabase(SourceDatabase):
+    """Statements have `?` for their parameters, as the conformance suite writes them."""
+
+    integer = "bigint"
+    text = "text"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connection = psycopg.connect(url, autocommit=True)
+
+    def open(self) -> PostgresSource:
+        return PostgresSource(self.url)
+
+    def run(self, *statements: Statement) -> None:
+        with self.connection.transaction():
+            for statement in statements:
+                sql, values = (statement, ()) if isinstance(statement, str) else statement
+                if values:
+                    sql = sql.replace("%", "%%").replace("?", "%s")
+                self.connection.execute(sql, values or None)
+
+    def select(self, statement: str) -> list[tuple[Any, ...]]:
+        return self.connection.execute(statement).fetchall()
+
+    def columns(self, table: str) -> list[tuple[str, str]]:
+        return self.connection.execute(
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
+            [self.quote(table)],
+        ).fetchall()
+
+    def close(self) -> None:
+        self.connection.close()
