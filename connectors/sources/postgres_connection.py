@@ -64,6 +64,8 @@ class Connection:
         """The psycopg connection, in autocommit."""
         if self._control is None or self._control.closed:
             self._control = connect(self.url)
+            # A prepared statement fails once its table has changed, or behind some poolers.
+            self._control.prepare_threshold = None
         return self._control
 
     def facts(self) -> ServerFacts:
