@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
-from rowtrail.connectors.capture import cursor, snapshot, trigger_windows
+from rowtrail.connectors.capture import cursor, log, snapshot, trigger_windows
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.changes import (
     OPERATION_TYPE,
@@ -18,12 +18,15 @@ from rowtrail.connectors.changes import (
     constant_versions,
 )
 from rowtrail.connectors.schema import TableSchema
-from rowtrail.connectors.sources import postgres_trigger_plan
+from rowtrail.connectors.sources import postgres_log_plan, postgres_trigger_plan
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_cursor import open_cursor_rows
+from rowtrail.connectors.sources.postgres_log_preflight import server_problems
+from rowtrail.connectors.sources.postgres_log_rows import open_log_rows
 from rowtrail.connectors.sources.postgres_names import table_names
 from rowtrail.connectors.sources.postgres_preflight import find_problems
 from rowtrail.connectors.sources.postgres_rows import open_rows
+from rowtrail.connectors.sources.postgres_shared_log import SharedLog
 from rowtrail.connectors.sources.postgres_streams import describe_stream
 from rowtrail.connectors.sources.postgres_trigger_rows import open_logged_rows
 
@@ -34,16 +37,20 @@ _LOCK_SECONDS = 10
 class PostgresSource:
     """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
 
-    Implements `Source`, `ManagesCapture` and `Catalog`. Each page of a read is one short
-    transaction, so that no old snapshot keeps the server from cleaning up. Only `execute` and
-    `acknowledge` write to the database. A connection that was lost is made again by the next call.
+    Implements `Source`, `ManagesCapture`, `Catalog`, `OffersCaptures`, `RetainsLog` and
+    `ReleasesLog`. Each page of a read is one short transaction, so that no old snapshot keeps the
+    server from cleaning up. Only `execute` and `acknowledge` write to the database. A connection
+    that was lost is made again by the next call.
 
     Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
     server cannot be reached.
     """
 
+    captures = (Capture.LOG, Capture.TRIGGER, Capture.CURSOR, Capture.SNAPSHOT)
+
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
+        self._log = SharedLog(self._connection)
 
     def describe(self, stream: StreamSpec) -> TableSchema:
         """The shape of the stream's rows, from the table's types and the stream's `types`."""
@@ -56,6 +63,9 @@ class PostgresSource:
             return snapshot.read_snapshot(open_rows(self._connection, stream, described), state)
         if stream.capture is Capture.CURSOR:
             return cursor.read_cursor(open_cursor_rows(self._connection, stream, described), state)
+        if stream.capture is Capture.LOG:
+            rows = open_rows(self._connection, stream, described)
+            return log.read_log(open_log_rows(rows, self._log), state)
         return trigger_windows.read_windows(
             open_logged_rows(self._connection, stream, described), state
         )
@@ -67,7 +77,8 @@ class PostgresSource:
         return _fetched(stream, described.schema, page, state)
 
     def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
-        """Deletes the entries of change logs that every stream of their table has behind it."""
+        """Deletes what every stream has behind it: entries of change logs, and the server's log."""
+        self._log.acknowledge(streams)
         postgres_trigger_plan.acknowledge(
             self._connection,
             [
@@ -79,33 +90,55 @@ class PostgresSource:
 
     def preflight(self, streams: Sequence[StreamSpec]) -> list[Problem]:
         """What would stop or endanger a run, found without changing anything."""
-        return [
-            problem for stream in streams for problem in find_problems(self._connection, stream)
-        ]
+        problems = list(server_problems(self._connection, streams))
+        for stream in streams:
+            problems += find_problems(self._connection, stream)
+        return problems
+
+    def retained(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> Mapping[str, int]:
+        """Bytes of the server's log behind each position of capture `log`."""
+        return self._log.retained(streams)
+
+    def release(self, streams: Sequence[StreamSpec]) -> None:
+        """The server may forget all of its log up to now."""
+        self._log.release(streams)
 
     def capture_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
-        """The SQL that makes the change logs of the streams with capture `trigger`."""
-        return postgres_trigger_plan.plan(self._connection, streams)
+        """The SQL that makes publication and slot (`log`) and change logs (`trigger`)."""
+        return [
+            *postgres_trigger_plan.plan(self._connection, streams),
+            *postgres_log_plan.plan(self._connection, streams),
+        ]
 
     def removal_plan(self, streams: Sequence[StreamSpec]) -> list[str]:
-        """The SQL that takes away the change logs of these streams' tables, whatever they use now.
+        """The SQL that takes away what these streams' tables have, whatever they use now.
 
-        A log that no stream uses any more still costs each write, and nobody empties it.
+        A change log that no stream uses any more still costs each write, and nobody empties it; a
+        slot makes the server keep its log for ever.
         """
-        return postgres_trigger_plan.removal(self._connection, [stream.table for stream in streams])
+        return [
+            *postgres_log_plan.removal(self._connection, streams),
+            *postgres_trigger_plan.removal(self._connection, [stream.table for stream in streams]),
+        ]
 
     def execute(self, statements: Sequence[str]) -> None:
-        """Runs a plan in one transaction. Raises TransientError while its tables are in use."""
+        """Runs a plan in one transaction, and then what makes or drops slots: the server does not
+        do that in a transaction that has written. Raises TransientError while tables are in use."""
+        slots = [one for one in statements if postgres_log_plan.is_slot_statement(one)]
         with self._connection.writing("set up its captures") as cursor:
             cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
             for statement in statements:
-                cursor.execute(statement)
+                if statement not in slots:
+                    cursor.execute(statement)
+        for statement in slots:
+            self._connection.records(statement, doing="make or drop a replication slot")
 
     def tables(self) -> list[str]:
         """Names of the tables and views that a person made."""
         return table_names(self._connection)
 
     def close(self) -> None:
+        self._log.close()
         self._connection.close()
 
 
@@ -131,4 +164,5 @@ _POSITION_VERSIONS = {
     Capture.SNAPSHOT: snapshot.position_version,
     Capture.CURSOR: cursor.position_version,
     Capture.TRIGGER: trigger_windows.position_version,
+    Capture.LOG: log.position_version,
 }

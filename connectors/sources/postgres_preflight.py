@@ -11,6 +11,7 @@ from rowtrail.connectors.postgres_client import quote
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_cursor import blind_cursor, open_cursor_rows
 from rowtrail.connectors.sources.postgres_horizon import horizon
+from rowtrail.connectors.sources.postgres_log_preflight import stream_problems
 from rowtrail.connectors.sources.postgres_rows import PostgresRows, open_rows
 from rowtrail.connectors.sources.postgres_streams import Described, describe_stream
 from rowtrail.connectors.sources.postgres_trigger_plan import installed
@@ -18,7 +19,7 @@ from rowtrail.connectors.sources.postgres_triggers import design
 
 
 def find_problems(connection: Connection, stream: StreamSpec) -> Iterator[Problem]:
-    """Of one stream, those of capture `log` aside."""
+    """Of one stream; see `postgres_log_preflight` for what all with capture `log` share."""
     try:
         described = describe_stream(connection, stream)
     except ConfigurationError as error:
@@ -30,7 +31,9 @@ def find_problems(connection: Connection, stream: StreamSpec) -> Iterator[Proble
         return
     rows = open_rows(connection, stream, described)
     yield from _key_problems(connection, rows)
-    if stream.capture is not Capture.LOG:
+    if stream.capture is Capture.LOG:
+        yield from stream_problems(connection, stream, described)
+    else:
         yield from _order_problems(connection, rows)
     if stream.capture is Capture.TRIGGER:
         yield from _log_problems(connection, stream, described)

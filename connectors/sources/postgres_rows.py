@@ -186,7 +186,13 @@ class PostgresRows:
         )
         with self.connection.reading():
             if not self.table.is_unique(self.schema.key):
-                self._refuse_doubles(f"SELECT * FROM {asked}", joined, shown, record=not safe)
+                self._refuse_doubles(
+                    f"SELECT * FROM {asked}",
+                    joined,
+                    shown,
+                    times="count(DISTINCT a.n)",
+                    record=not safe,
+                )
             # A NULL in the key's columns only says that there is no row.
             return select(self.connection, query, self.readers, ())
 
@@ -199,13 +205,20 @@ class PostgresRows:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema.arrow())
 
     def _refuse_doubles(
-        self, asked: str, joined: str, shown: Sequence[str], *, record: bool = False
+        self,
+        asked: str,
+        joined: str,
+        shown: Sequence[str],
+        *,
+        times: str = "1",
+        record: bool = False,
     ) -> None:
+        """`times`: SQL for how often a key was asked for."""
         alike = ", ".join(str(number + 1) for number in range(len(shown)))
         listed = ", ".join(f"{item} AS s{number}" for number, item in enumerate(shown))
         doubled = self.connection.query(
             f"SELECT {listed} FROM ({asked}) AS a JOIN {self.source} ON {joined} "
-            f"GROUP BY {alike} HAVING count(*) > 1 LIMIT 1",
+            f"GROUP BY {alike} HAVING count(*) > {times} LIMIT 1",
             record=record,
         )
         if not len(doubled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import psycopg
 from rowtrail.connectors.sources.postgres import PostgresSource
 from tests.connectors.source_conformance import SourceDatabase
 
+_CREATE = re.compile(r"CREATE TABLE (.+?) \(")
 Statement = str | tuple[str, Sequence[object]]
 
 
@@ -19,9 +21,10 @@ class PostgresDatabase(SourceDatabase):
     integer = "bigint"
     text = "text"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, identity: str = "DEFAULT") -> None:
         self.url = url
-        self.connection = psycopg.connect(url, autocommit=True)
+        self._identity = identity  # the replica identity of each table that is made
+        self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=None)
 
     def open(self) -> PostgresSource:
         return PostgresSource(self.url)
@@ -33,6 +36,10 @@ class PostgresDatabase(SourceDatabase):
                 if values:
                     sql = sql.replace("%", "%%").replace("?", "%s")
                 self.connection.execute(sql, values or None)
+                if (made := _CREATE.match(sql)) and self._identity != "DEFAULT":
+                    self.connection.execute(
+                        f"ALTER TABLE {made[1]} REPLICA IDENTITY {self._identity}"
+                    )
 
     def select(self, statement: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(statement).fetchall()
