@@ -133,11 +133,14 @@ def _may_share_log(one: StreamDefinition, other: StreamDefinition) -> bool:
     """Whether two streams may read the same log.
 
     There is one for all streams of capture `log`, and one for each table of the others. The source
-    knows whether two names are one table; this only leaves out what cannot be.
+    knows whether two names are one table; this only leaves out what cannot be. A name may be in
+    quotes or not.
     """
     if one.capture is not other.capture:
         return False
-    tables = [stream.table.rpartition(".")[2].casefold() for stream in (one, other)]
+    tables = [
+        stream.table.replace('"', "").rpartition(".")[2].casefold() for stream in (one, other)
+    ]
     return one.capture is Capture.LOG or tables[0] == tables[1]
 
 
