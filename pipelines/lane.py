@@ -88,6 +88,8 @@ def make_ready(
         position=record.position,
         read_number=read_number,
         known=StreamKnown(opened.destination, opened.ledger, target, held),
+        fresh=there is None,
+        asked_at=opened.opened_at,
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class OpenPipeline:
     reporter: Reporter
     faults: Faults
     resolved: Resolved  # what the patterns found; its definition is this one
+    opened_at: float = field(default_factory=time.monotonic)  # streams need no newer end of a log
     source_in_use: Lock = field(default_factory=Lock)  # batches are read ahead in another thread
 
 
