@@ -16,7 +16,7 @@ from rowtrail.connectors.capture.position import BrokenText, Values
 from rowtrail.connectors.postgres_client import quote_text
 from rowtrail.connectors.sources.postgres_connection import ServerFacts
 from rowtrail.connectors.sources.postgres_table import TableColumn
-from rowtrail.connectors.sources.postgres_types import is_number
+from rowtrail.connectors.sources.postgres_types import is_number, natural_type
 from rowtrail.connectors.sources.postgres_values import ValueReader, text_of
 
 _BYTE_COLLATIONS = ("C", "POSIX", "C.UTF-8", "C.utf8", "ucs_basic")
@@ -37,6 +37,7 @@ class KeyColumn:
     sql_type: str  # of the column itself, without a modifier
     comparable: bool  # its type has `=`, which an index serves
     exact: bool  # `=` says that the Arrow values are equal, too
+    other: str  # equals `order` where the Arrow values are equal; of what is asked for
     safe: str  # equal where the Arrow values are, whatever is asked for
     safe_type: str  # and the type of what is asked for
     not_null: bool
@@ -63,14 +64,14 @@ class KeyColumn:
         """
         parts = [f"{reference} = {other}"] if self.comparable else []
         if not self.exact or not parts:
-            parts.append(f"{self.ordered(reference)} = {self.ordered(other)}")
+            parts.append(f"{self.ordered(reference)} = {self.other.replace('{c}', other)}")
         return " AND ".join(parts)
 
 
 def key_column(column: TableColumn, reader: ValueReader, facts: ServerFacts) -> KeyColumn:
     order, bound = _order(column, reader, facts)
     textual = pa.types.is_string(reader.type)
-    known = column.is_builtin or column.type_kind == "e" or column.type_name == "citext"
+    known = natural_type(column) is not None or is_number(column)
     plain = column.is_builtin and column.type_name in ("text", "varchar", "name")
     safe, safe_type = "{c}", column.sql_type
     if textual and not plain:
@@ -84,6 +85,8 @@ def key_column(column: TableColumn, reader: ValueReader, facts: ServerFacts) -> 
         sql_type="pg_catalog.text" if plain else column.sql_type,
         comparable=known and column.type_name not in _NO_EQUALITY,
         exact=(plain and column.deterministic) or not textual or order == "{c}",
+        # A char(5) that is asked for may lack its padding: then no row has it.
+        other=f'({text_of(column)}) COLLATE "C"' if order.startswith("rpad") else order,
         safe=safe,
         safe_type=safe_type,
         not_null=column.not_null,
