@@ -93,7 +93,11 @@ def test_integers(postgres_url: str, bits: int) -> None:
 
 
 def test_a_numeric_without_a_fraction_is_an_integer() -> None:
-    assert cast(pa.array(["12.00", "-3", "7."]), pa.int32(), "numeric") == [12, -3, 7]
+    values = pa.array(["12.00", "-3", "0.0", "-2147483648", "2147483647.00000"])
+    expected = [12, -3, 0, -(2**31), 2**31 - 1]
+    assert cast(values, pa.int32(), "numeric") == expected
+    refused(pa.int32(), "numeric", "2147483648", "-2147483649.0", "0.5", "NaN", "1e2", "9" * 39)
+    refused(pa.int64(), "numeric", str(2**63), str(2**128 + 1), "9" * 400)
 
 
 FLOATS = [
@@ -114,18 +118,12 @@ def test_float8(postgres_url: str) -> None:
     written = texts(postgres_url, "float8", values)
     same(cast(written, pa.float64(), "float8"), known(postgres_url, "float8", values))
     refused(pa.float64(), "float8", "1e400", "inf", "nan", "-nan", "infinity", "", "0x1p3")
-    refused(pa.float32(), "float8", "1e39", "16777217", "0.12345678901")
 
 
-def test_numbers_become_floats_only_where_that_loses_nothing() -> None:
-    values = ["0.1", "-12.50", "123456789012345", "9007199254740992", "1152921504606846976", "NaN"]
-    got = cast(pa.array(values), pa.float64(), "numeric")
-    same(got, [float(value) for value in values])
-    refused(pa.float64(), "int8", "9007199254740993")
-    refused(pa.float64(), "numeric", "0.12345678901234567890", "1" + "0" * 400)
-    narrow = cast(pa.array(["0.1", "16777216"]), pa.float32(), "numeric")
-    same(narrow, [float(np.float32(0.1)), 2.0**24])
-    refused(pa.float32(), "int4", "16777217")
+def test_a_float_becomes_a_narrower_one_only_where_it_is_one() -> None:
+    values = ["0.5", "-0", "NaN", "-Infinity", "16777216"]
+    same(cast(pa.array(values), pa.float32(), "float8"), [float(value) for value in values])
+    refused(pa.float32(), "float8", "0.1", "16777217", "1e39", "1e-46")
 
 
 def test_decimals(postgres_url: str) -> None:
@@ -138,6 +136,9 @@ def test_decimals(postgres_url: str) -> None:
     refused(pa.decimal128(5, 2), "numeric", "1.234", "1234.5", "NaN", "Infinity", "-Infinity")
     refused(pa.decimal128(5, 2), "numeric", "1e2", "+1.1", " 1", "", "-", ".", "1.2.3")
     refused(pa.decimal128(38, 0), "numeric", "9" * 39, "-" + "9" * 39, str(2**128 + 1), "9" * 400)
+    # Arrow's own cast makes other numbers of these, although they have 37 digits, and 39.
+    refused(pa.decimal128(38, 10), "numeric", "69999999999999999999999999999.99999999")
+    refused(pa.decimal128(38, 20), "numeric", "123456789012345678901.5", "9" * 39)
     whole = pa.array(["9" * 38, "-" + "9" * 38, "9" * 38 + ".000"])
     limit, lowest = Decimal("9" * 38), Decimal("-" + "9" * 38)
     assert cast(whole, pa.decimal128(38, 0), "numeric") == [limit, lowest, limit]
@@ -152,12 +153,9 @@ def test_dates(postgres_url: str) -> None:
     written = texts(postgres_url, "date", values)
     assert cast(written, pa.date32(), "date") == known(postgres_url, "date", values)
     far = ["10000-01-01", "5874897-12-31", "0001-12-31 BC", "0044-03-15 BC", "4713-01-01 BC"]
-    far += ["0005-02-29 BC", "0001-02-29 BC", "294276-12-31", "20000-02-29"]
-    array, bad = cast_text(texts(postgres_url, "date", [*values, *far]), pa.date32(), "date")
-    assert bad is None
-    days = known(postgres_url, "date", [*values, *far], " - date '1970-01-01'")
-    assert array.cast(pa.int32()).to_pylist() == days
-    refused(pa.date32(), "date", "infinity", "-infinity", "0000-01-01", "2023-02-29", "20240101")
+    far += ["infinity", "-infinity"]
+    refused(pa.date32(), "date", *texts(postgres_url, "date", far).to_pylist())
+    refused(pa.date32(), "date", "0000-01-01", "2023-02-29", "20240101")
     refused(pa.date32(), "date", "2024-13-01", "2024-00-01", "2024-01-00", "2024-1-1", "")
 
 
@@ -176,40 +174,21 @@ STAMPS = [
     "9999-12-31 23:59:59.999999", "2000-02-29 12:00:00",
 ]  # fmt: skip
 FAR_STAMPS = [
-    "10000-01-01 00:00:00", "294246-12-31 23:59:59.999999", "294247-01-10 04:00:54.775807",
+    "10000-01-01 00:00:00", "294247-01-10 04:00:54.775807", "294276-12-31 23:59:59.999999",
     "0001-12-31 23:59:59 BC", "4714-11-24 00:00:00 BC", "0044-03-15 12:00:00.5 BC",
+    "infinity", "-infinity",
 ]  # fmt: skip
-TOO_FAR = ["294247-01-10 04:00:54.775808", "294276-12-31 23:59:59.999999"]
 
 
 @pytest.mark.parametrize(("kind", "data_type"), [("timestamp", NAIVE), ("timestamptz", UTC)])
 def test_timestamps(postgres_url: str, kind: str, data_type: pa.DataType) -> None:
     written = texts(postgres_url, kind, STAMPS)
     assert cast(written, data_type, kind) == known(postgres_url, kind, STAMPS)
-    values = [*STAMPS, *FAR_STAMPS]
-    array, bad = cast_text(texts(postgres_url, kind, values), data_type, kind)
-    assert bad is None
-    with connect(PostgresUrl(postgres_url)) as connection:
-        found = connection.execute(
-            f"SELECT ((v::{kind}::date - date '1970-01-01')::numeric * 86400000000 "
-            f"+ extract(microseconds FROM v::{kind}) "
-            f"+ extract(hour FROM v::{kind}) * 3600000000 "
-            f"+ extract(minute FROM v::{kind}) * 60000000)::int8 "
-            f"FROM unnest(%s::text[]) WITH ORDINALITY AS t(v, n) ORDER BY n",
-            [values],
-        )
-        assert array.cast(pa.int64()).to_pylist() == [micros for (micros,) in found]
-    refused(data_type, kind, *texts(postgres_url, kind, TOO_FAR).to_pylist())
+    refused(data_type, kind, *texts(postgres_url, kind, FAR_STAMPS).to_pylist())
     zone = "+00" if kind == "timestamptz" else ""
-    for odd in ("infinity", "-infinity", "2023-02-29 00:00:00" + zone, "", "2024-01-02"):
-        refused(data_type, kind, odd)
     for odd in ("0000-01-01 00:00:00", "2024-01-02 03:04", "2024-01-02 24:00:00"):
         refused(data_type, kind, odd + zone)
-
-
-def test_a_timestamp_with_a_zone_is_not_one_without() -> None:
-    refused(NAIVE, "timestamptz", "2024-01-02 03:04:05+00")
-    refused(UTC, "timestamp", "2024-01-02 03:04:05", "2024-01-02 03:04:05.123456")
+    refused(data_type, kind, "2023-02-29 00:00:00" + zone, "", "2024-01-02")
 
 
 def test_bytes(postgres_url: str) -> None:
@@ -229,13 +208,23 @@ def test_texts_stay_as_they_are() -> None:
         array, bad = cast_text(values, pa.string(), kind)
         assert bad is None
         assert array.equals(values)
-    octets = cast_text(values, pa.binary(), "text")[0].to_pylist()
-    assert octets == [b"", None, "ä\n".encode(), b"{1,2}"]
 
 
-def test_a_type_that_nothing_is_cast_to() -> None:
-    with pytest.raises(TypeError, match="int4 is not cast to duration"):
-        cast_text(pa.array(["1"]), pa.duration("us"), "int4")
+@pytest.mark.parametrize(
+    ("data_type", "kind"),
+    [
+        (pa.duration("us"), "int4"),
+        (pa.timestamp("ns"), "timestamp"),
+        (NAIVE, "timestamptz"),
+        (UTC, "timestamp"),
+        (pa.float64(), "numeric"),
+        (pa.int64(), "text"),
+        (pa.binary(), "text"),
+    ],
+)
+def test_types_that_do_not_go_together(data_type: pa.DataType, kind: str) -> None:
+    with pytest.raises(TypeError, match=f"type {kind} is not cast to"):
+        cast_text(pa.array(["1"]), data_type, kind)
 
 
 @pytest.mark.parametrize(
@@ -275,11 +264,9 @@ def test_one_odd_value_among_many_does_not_make_the_others_slow() -> None:
     rows = 50_000
     values = ["2024-01-02"] * rows
     values[7], values[30_000] = "infinity", "2023-02-30"
-    values[8], values[9] = "0044-03-15 BC", "10000-01-01"
     start = perf_counter()
     array, bad = cast_text(pa.array(values), pa.date32(), "date")
     assert perf_counter() - start < 0.5
     assert bad is not None
     assert np.flatnonzero(bad).tolist() == [7, 30_000]
     assert array[10].as_py() == date(2024, 1, 2)
-    assert array[8].cast(pa.int32()).as_py() == -735_160
