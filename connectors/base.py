@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -188,12 +188,13 @@ class FollowsLog(Protocol):
 
     def follow(
         self, streams: Mapping[str, tuple[StreamSpec, ReadState]], stop: Callable[[], bool]
-    ) -> Iterator[tuple[str, Changes] | None]:
+    ) -> Generator[tuple[str, Changes] | None, None, None]:
         """Changes of these streams, each with its stream's name, until `stop` says so.
 
         Each stream has been read before: it has a position. None comes when nothing has changed
         for a moment, so that whoever waits can do other things. What was given out counts as
-        durable when the next item is asked for. Raises as `Source.read` does.
+        durable when the next item is asked for. It may end by itself, where the streams are to be
+        described anew before it goes on. Raises as `Source.read` does.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from threading import Lock
 
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.connectors.base import Destination, Fence, Source
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, RowtrailError
 from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.commit import Faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import HeldLease, holder
 from rowtrail.pipelines.patterns import Resolved, known_targets, resolve
 from rowtrail.pipelines.progress import Reporter
-from rowtrail.pipelines.recovery import recover
+from rowtrail.pipelines.recovery import recover, settle
 from rowtrail.pipelines.retrying import retry_transient
 
 LedgerOpener = Callable[[Path, str], Ledger]
@@ -106,3 +106,14 @@ def recover_streams(opened: OpenPipeline) -> list[str]:
     """Brings ledger and target together; to be called before anything else is done."""
     tables = {stream.name: stream.target for stream in opened.definition.streams}
     return recover(opened.ledger, opened.destination, tables)
+
+
+def settle_unfinished(opened: OpenPipeline) -> None:
+    """Decides about a batch whose write ended in an error, so that the run can go on.
+
+    Where the target cannot say what it has, the next run's recovery decides.
+    """
+    with suppress(RowtrailError):
+        receipts = {receipt.stream: receipt for receipt in opened.destination.receipts()}
+        for note in settle(opened.ledger, receipts):
+            opened.reporter.note(note)

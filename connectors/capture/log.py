@@ -197,7 +197,13 @@ def _sweep(
 def _log(
     table: LogTable, state: ReadState, at: LogPosition, asked_at: float | None
 ) -> Iterator[Changes]:
-    window = table.window(at, asked_at)
+    return window_changes(table, state, at, table.window(at, asked_at))
+
+
+def window_changes(
+    table: LogTable, state: ReadState, at: LogPosition, window: LogWindow
+) -> Iterator[Changes]:
+    """What a window has after the position; the last item, maybe empty, is at its end."""
     waiting: Changes | None = None
     for found in window.rows():
         if waiting is not None:

@@ -14,9 +14,17 @@ from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
 from rowtrail.connectors.destinations.layout import for_reading_only, table_is_gone
 from rowtrail.connectors.destinations.owner import hold
 from rowtrail.connectors.destinations.postgres_keys import keys_query, keys_schema, read_keys
-from rowtrail.connectors.destinations.postgres_layout import read_layout
+from rowtrail.connectors.destinations.postgres_layout import (
+    check_key,
+    check_target_names,
+    read_layout,
+)
 from rowtrail.connectors.destinations.postgres_merge import merge
-from rowtrail.connectors.destinations.postgres_own import claim_database, waiting_for_owner
+from rowtrail.connectors.destinations.postgres_own import (
+    claim_database,
+    limit_waits,
+    waiting_for_owner,
+)
 from rowtrail.connectors.destinations.postgres_session import Session
 from rowtrail.connectors.destinations.postgres_sql import (
     Connected,
@@ -59,12 +67,15 @@ class PostgresDestination:
 
     def alter(self, target: Target) -> list[str]:
         pipeline = self._writer().pipeline
+        check_target_names(target)
         table = PostgresName.parse(target.table)
         stream = Claim(pipeline=pipeline, target=target, place=table.place)
         with self._transaction(f"make or widen table {target.table}") as work:
             stream.check(work, lambda: read_layout(work, table) is not None)
             stream.write_down(work, table)
             statements = postgres_layout.plan(work, target)
+            if statements:
+                limit_waits(work)  # who waits for a table lets nobody else have it meanwhile
             for statement in statements:
                 work.run(statement)
         return statements
@@ -80,6 +91,7 @@ class PostgresDestination:
             layout = read_layout(work, PostgresName.parse(target.table))
             if layout is None:
                 raise table_is_gone(target, self._name)
+            check_key(layout, target)
             with translated(doing, self._name, record=True):
                 superseded = merge(work, layout, load)
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))

@@ -40,15 +40,15 @@ class Staged:
     layout: PostgresLayout
     load: Load
     rows: str  # the staging table, for SQL
+    has_tombstones: bool  # the table has some
 
     def take_out_superseded(self) -> npt.NDArray[np.int64]:
         """Removes from the staging table what table or tombstones have as new or newer, and
         returns the numbers of these rows. All that is left is to be applied."""
-        tombstones = self.layout.table.tombstones
-        found = self._take_out(self.layout.table)
-        if not self.work.run(f"SELECT FROM {tombstones.sql} LIMIT 1"):
-            return found
-        return np.concatenate([found, self._take_out(tombstones)])
+        found = [self._take_out(self.layout.table)]
+        if self.has_tombstones:
+            found.append(self._take_out(self.layout.table.tombstones))
+        return np.concatenate(found)
 
     def _take_out(self, table: PostgresName) -> npt.NDArray[np.int64]:
         ((numbers,),) = self.work.run(
@@ -64,7 +64,7 @@ class Staged:
         Old rows go before new ones come, and change before they come: new ones may take the values
         that a unique index had for old ones.
         """
-        if upserts or deletes:
+        if self.has_tombstones:
             self._unbury()
         if deletes:
             self._bury()
@@ -118,9 +118,10 @@ class Staged:
 
     def _update_and_insert(self, upserts: int) -> None:
         columns = [*self.load.target.schema.names, *VERSION_COLUMNS]
+        changing = [name for name in columns if name not in self.load.target.schema.key]
         alive = f", {DELETED_AT} = NULL" if self.layout.has(DELETED_AT) else ""
         updated = self.work.changed(
-            f"UPDATE {self.layout.table.sql} AS t SET {self._set(columns)}{alive} "
+            f"UPDATE {self.layout.table.sql} AS t SET {self._set(changing)}{alive} "
             f"FROM {self.rows} AS s WHERE {self._same_key} AND NOT s.{DELETE}"
         )
         if updated == upserts:

@@ -130,11 +130,10 @@ def _live_rows(work: Connected, layout: PostgresLayout) -> int:
 def plan(work: Connected, target: Target) -> list[str]:
     """The statements that make or widen the target's tables; empty when all is in place.
 
-    Raises ConfigurationError for names that are reserved or too long, a type that PostgreSQL lacks,
-    a table that others made, another key, and a column whose type does not take the values.
+    Raises ConfigurationError for a type that PostgreSQL lacks, a table that others made, another
+    key, and a column whose type does not take the values.
     """
     table = PostgresName.parse(target.table)
-    _check_names(target, table)
     wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
     layout = read_layout(work, table)
     tombstones = read_layout(work, table.tombstones)
@@ -146,15 +145,15 @@ def plan(work: Connected, target: Target) -> list[str]:
         ]
     if not layout.is_ours:
         raise not_ours(target)
-    if layout.key != target.schema.key:
-        raise another_key(target, layout.key) if layout.key else _no_key(target, table)
+    check_key(layout, target)
     statements = _widen(target, layout, wanted)
     return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
 
 
-def _check_names(target: Target, table: PostgresName) -> None:
+def check_target_names(target: Target) -> None:
+    """Raises ConfigurationError for names that are reserved, too long, or empty."""
     check_names(target, "PostgreSQL")
-    for part in table.place:
+    for part in PostgresName.parse(target.table).place:
         if len(part.encode()) > LONGEST_NAME:
             raise ConfigurationError(
                 f"Stream {target.stream} cannot fill table {target.table}: PostgreSQL would cut "
@@ -169,11 +168,15 @@ def _check_names(target: Target, table: PostgresName) -> None:
             raise refused_column(target, name, "which is a system column's in PostgreSQL")
 
 
-def _no_key(target: Target, table: PostgresName) -> ConfigurationError:
-    return ConfigurationError(
-        f"Table {target.table} has lost its primary key, by which rows are found. Put it back: "
-        f"ALTER TABLE {table.sql} ADD PRIMARY KEY ({quoted(target.schema.key)});"
-    )
+def check_key(layout: PostgresLayout, target: Target) -> None:
+    """Raises ConfigurationError unless the table's primary key is the target's key."""
+    if not layout.key:
+        raise ConfigurationError(
+            f"Table {target.table} has lost its primary key, by which rows are found. Put it back: "
+            f"ALTER TABLE {layout.table.sql} ADD PRIMARY KEY ({quoted(target.schema.key)});"
+        )
+    if layout.key != target.schema.key:
+        raise another_key(target, layout.key)
 
 
 def _create_schema(work: Connected, table: PostgresName) -> list[str]:

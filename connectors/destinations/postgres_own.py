@@ -43,11 +43,16 @@ def claim_database(connection: Connection, fence: Fence, where: str) -> None:
             claim(work, fence, where)
 
 
+def limit_waits(work: Transaction) -> None:
+    """From now on a lock that is not had within some seconds is an error, in this transaction."""
+    work.run(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
+
+
 @contextmanager
 def waiting_for_owner(work: Transaction, where: str) -> Iterator[None]:
     """Whoever writes holds the owner row until the end of its transaction. Waits for it within,
     for some seconds; raises TransientError, which says who holds it."""
-    work.run(f"SET LOCAL lock_timeout = '{_WAIT_SECONDS}s'")
+    limit_waits(work)
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:

@@ -72,6 +72,8 @@ class Session:
         with translated("connect", self.name):
             work = Connected(connection)
             work.run(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+            # It would compile each statement of a merge, for longer than most of them take.
+            work.run("SET jit = off")
             if self._read_only:
                 work.run("SET default_transaction_read_only = on")
             self._end_what_was_lost(work)

@@ -40,18 +40,16 @@ def stage(work: Transaction, load: Load) -> str:
     shape = ", ".join([*columns, f"{ROW} integer NOT NULL"])
     digest = hashlib.sha256(shape.encode()).hexdigest()[:16]
     table = f"{_TEMPORARY}.{quote(f'{STAGING}_{digest}')}"
-    work.run(f"CREATE TEMP TABLE IF NOT EXISTS {table} ({shape}) ON COMMIT DELETE ROWS")
-    work.run(f"TRUNCATE {table}")  # a transaction that was rolled back has left dead rows
+    # A transaction that was rolled back has left dead rows, hence the TRUNCATE.
+    work.run(
+        f"CREATE TEMP TABLE IF NOT EXISTS {table} ({shape}) ON COMMIT DELETE ROWS; TRUNCATE {table}"
+    )
     rows = with_versions(load)
     deletes = pc.equal(load.operations, pa.scalar(int(Operation.DELETE), OPERATION_TYPE))
     numbers = pa.array(np.arange(len(rows), dtype=np.int32))
     for name, values in ((DELETE, deletes), (FILTERED, load.filtered), (ROW, numbers)):
         rows = rows.append_column(name, values)
     work.copy(f"COPY {table} FROM STDIN (FORMAT BINARY)", copy_bytes(rows))
-    # Whether to look keys up one by one or to read the whole table is the planner's to say; it has
-    # to know how many there are. A few hundred rows tell it as well as thousands.
-    work.run("SET LOCAL default_statistics_target = 10")
-    work.run(f"ANALYZE {table} ({quoted(schema.key)})")
     return table
 
 

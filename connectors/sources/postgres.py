@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,7 @@ from rowtrail.connectors.schema import TableSchema
 from rowtrail.connectors.sources import postgres_log_plan, postgres_trigger_plan
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_cursor import open_cursor_rows
+from rowtrail.connectors.sources.postgres_follow import LogFollower
 from rowtrail.connectors.sources.postgres_log_preflight import server_problems
 from rowtrail.connectors.sources.postgres_log_rows import open_log_rows
 from rowtrail.connectors.sources.postgres_names import table_names
@@ -37,10 +38,10 @@ _LOCK_SECONDS = 10
 class PostgresSource:
     """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
 
-    Implements `Source`, `ManagesCapture`, `Catalog`, `OffersCaptures`, `RetainsLog` and
-    `ReleasesLog`. Each page of a read is one short transaction, so that no old snapshot keeps the
-    server from cleaning up. Only `execute` and `acknowledge` write to the database. A connection
-    that was lost is made again by the next call.
+    Implements `Source`, `ManagesCapture`, `Catalog`, `OffersCaptures`, `RetainsLog`,
+    `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so that no old
+    snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write to the
+    database. A connection that was lost is made again by the next call.
 
     Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
     server cannot be reached.
@@ -69,6 +70,19 @@ class PostgresSource:
         return trigger_windows.read_windows(
             open_logged_rows(self._connection, stream, described), state
         )
+
+    def follow(
+        self, streams: Mapping[str, tuple[StreamSpec, ReadState]], stop: Callable[[], bool]
+    ) -> Generator[tuple[str, Changes] | None, None, None]:
+        """Changes as they are committed, over the streaming protocol.
+
+        Ends by itself when a table has got a column that its stream does not know.
+        """
+        opened = {}
+        for name, (stream, state) in streams.items():
+            rows = open_rows(self._connection, stream, describe_stream(self._connection, stream))
+            opened[name] = (open_log_rows(rows, self._log), state)
+        return LogFollower(self._connection, self._log, opened, stop).changes()
 
     def fetch(self, stream: StreamSpec, keys: pa.RecordBatch, state: ReadState) -> Changes:
         """The current rows of these keys. Versions are those that the position has applied."""

@@ -169,7 +169,7 @@ class PostgresCursorRows(PostgresRows):
         if self.kind in TIMES:
             return f"{expression} - interval '{lag!r} s'"
         if self.kind in WHOLE_NUMBERS:  # below the least of the type there is nothing to be read
-            lagging = f"{expression}::numeric - {math.ceil(lag)}"
+            lagging = f"{expression}::int8::numeric - {math.ceil(lag)}"
             return f"greatest({lagging}, {WHOLE_NUMBERS[self.kind]})"
         return f"{expression} - {lag!r}::pg_catalog.{self.kind}"
 

@@ -62,8 +62,10 @@ class PostgresLogRows(PostgresRows):
         return read_parts(self, ranges, done)
 
     def window(self, at: LogPosition, asked_at: float | None) -> LogWindow:
-        spool = self.log.spool(self.stream, self.table, at, asked_at)
-        kinds = {column.name: column.type_name for column in self.table.columns}
+        return self.over(self.log.spool(self.stream, self.table, at, asked_at), at)
+
+    def over(self, spool: Spool, at: LogPosition) -> PostgresLogWindow:
+        """What a spool has for this table after the position."""
         return PostgresLogWindow(
             spool=spool,
             at=at,
@@ -74,7 +76,7 @@ class PostgresLogRows(PostgresRows):
                 stream=self.stream.name,
                 schema=self.schema,
                 readers=self.readers,
-                kinds=kinds,
+                kinds={column.name: column.type_name for column in self.table.columns},
                 lookup=self.lookup,
             ),
         )

@@ -18,6 +18,7 @@ from rowtrail.connectors.sources.postgres_slot import (
     read_slot,
 )
 from rowtrail.connectors.sources.postgres_spool import Spool, fill_spool
+from rowtrail.connectors.sources.postgres_stream import LogStream
 from rowtrail.connectors.sources.postgres_table import SourceTable
 
 
@@ -27,6 +28,7 @@ class SharedLog:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._spool: Spool | None = None
+        self.following: LogStream | None = None  # what reads the slot now, and acknowledges
 
     def spool(
         self, stream: StreamSpec, table: SourceTable, at: LogPosition, asked_at: float | None
@@ -35,7 +37,7 @@ class SharedLog:
 
         Raises PositionLostError when it is not the log of the position, or has not all of it.
         """
-        slot = self._checked(stream, table, at)
+        slot = self.checked(stream, table, at)
         found = self._spool
         if (
             found is None
@@ -46,11 +48,7 @@ class SharedLog:
             self._forget()
             found = self._spool = self._peek(slot)
         if at.commit >= found.confirmed and not found.transactions.has(at.commit, at.xid):
-            raise _lost(
-                stream,
-                "the server has another history than the one it has read, as after it was put "
-                "back from a back-up",
-            )
+            raise other_history(stream)
         return found
 
     def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
@@ -61,6 +59,9 @@ class SharedLog:
                 upto = LogPosition.parse(name, token).upto
                 least[stream.log] = min(upto, least.get(stream.log, upto))
         for log, upto in least.items():
+            if self.following is not None and self.following.slot == log:
+                self.following.acknowledge(upto)
+                continue
             slot = read_slot(self._connection, log)
             if slot is not None and slot.confirmed < upto:
                 advance(self._connection, log, upto)
@@ -86,7 +87,8 @@ class SharedLog:
     def close(self) -> None:
         self._forget()
 
-    def _checked(self, stream: StreamSpec, table: SourceTable, at: LogPosition) -> Slot:
+    def checked(self, stream: StreamSpec, table: SourceTable, at: LogPosition) -> Slot:
+        """The stream's slot, from which it can go on; PositionLostError when it cannot."""
         end = read_log_end(self._connection)
         slot = read_slot(self._connection, stream.log)
         entry = published(self._connection, stream.log, table)
@@ -133,13 +135,21 @@ class SharedLog:
             confirmed=slot.confirmed,
             upto=end.flushed,
             fresh_to=end.now,
-            snapshot_after=lambda: read_log_end(self._connection).snapshot,
+            snapshot_after=lambda xids: read_log_end(self._connection).snapshot,
         )
 
     def _forget(self) -> None:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+
+
+def other_history(stream: StreamSpec) -> PositionLostError:
+    return _lost(
+        stream,
+        "the server has another history than the one it has read, as after it was put back from a "
+        "back-up",
+    )
 
 
 def _lost(stream: StreamSpec, why: str) -> PositionLostError:

@@ -84,6 +84,10 @@ class Spool:
             kept = batch.column("commit").to_numpy() <= before
             yield batch if kept.all() else batch.filter(pa.array(kept))
 
+    def has(self, table: int) -> bool:
+        """Whether there is any message about the table."""
+        return table in self._files
+
     def close(self) -> None:
         for file in self._files.values():
             file.close()
@@ -97,15 +101,17 @@ def fill_spool(
     confirmed: int,
     upto: int,
     fresh_to: datetime,
-    snapshot_after: Callable[[], str],
+    snapshot_after: Callable[[npt.NDArray[np.uint32]], str],
+    scan: LogScan | None = None,
 ) -> Spool:
-    """Reads a peek to its end; `batches` have one binary column.
+    """Reads messages to their end; `batches` have one binary column.
 
-    `snapshot_after` is called when all has been read, and gives what is visible then. A transaction
+    `snapshot_after` is called with all transactions when they have been read, and gives what is
+    visible then. `scan` is given where the messages go on from earlier ones. A transaction
     whose commit is in the log, but that nobody can see yet (it waits for a synchronous standby),
     ends the spool: so all that was ever applied is visible to whoever looks at the source.
     """
-    scan = LogScan()
+    scan = scan or LogScan()
     files: dict[int, _TableFile] = {}
     parts: list[Transactions] = []
     for batch in batches:
@@ -115,7 +121,7 @@ def fill_spool(
         for oid, rows in _by_table(scanned):
             files.setdefault(oid, _TableFile()).write(_rows(scanned, data, rows))
     everything = _joined(parts)
-    seen = visible(snapshot_after(), everything.xids)
+    seen = visible(snapshot_after(everything.xids), everything.xids)
     end = len(everything) if seen.all() else int(np.argmin(seen))
     transactions = everything.first(end)
     if end < len(everything):

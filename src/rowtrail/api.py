@@ -195,16 +195,21 @@ class Pipeline:
         *streams: str,
         resnapshot: Sequence[str] = (),
         allow_deletes: float | None = None,
+        follow: Callable[[], bool] | None = None,
         reporter: Reporter | None = None,
     ) -> RunResult:
         """Runs these streams, or all, up to what the source has committed now.
 
         `resnapshot` names streams to read anew; `allow_deletes` is the share of a target's rows
-        (0 to 1) that this run may delete. A failed record or a stopped stream is in the result;
-        what concerns the whole pipeline is raised.
+        (0 to 1) that this run may delete. With `follow` it goes on as changes are committed, until
+        that says so; it is asked between batches. A failed record or a stopped stream is in the
+        result; what concerns the whole pipeline is raised.
         """
         options = RunOptions(
-            streams=streams, resnapshot=tuple(resnapshot), allow_deletes=allow_deletes
+            streams=streams,
+            resnapshot=tuple(resnapshot),
+            allow_deletes=allow_deletes,
+            follow=follow,
         )
         return run_pipeline(self.definition, options, reporter=reporter)
 

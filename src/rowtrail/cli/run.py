@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import signal
+from collections.abc import Callable
 from dataclasses import asdict
+from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +45,10 @@ def run(
         str | None,
         typer.Option(help="Share of a target's rows that this run may delete.", metavar="PERCENT"),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="Go on as changes are committed, until SIGTERM or Ctrl-C."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Loads what changed since the last run."""
@@ -52,7 +59,10 @@ def run(
     share = None if allow_deletes is None else _share(allow_deletes)
     definition = read_pipeline(pipeline, with_transforms=True)
     options = RunOptions(
-        streams=tuple(streams or ()), resnapshot=tuple(resnapshot or ()), allow_deletes=share
+        streams=tuple(streams or ()),
+        resnapshot=tuple(resnapshot or ()),
+        allow_deletes=share,
+        follow=stop_on_signal() if follow else None,
     )
     for name in (*options.streams, *options.resnapshot) if not definition.patterns else ():
         definition.stream(name)
@@ -66,6 +76,20 @@ def run(
         raise typer.Exit(FAILED)
     if not result.complete:
         raise typer.Exit(COMPLETE_EXCEPT)
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """Whether SIGTERM or Ctrl-C has come: the batch under way is ended, and nothing begun. Either
+    coming again ends the process as usual."""
+    asked = Event()
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    return asked.is_set
 
 
 def _share(text: str) -> float:

@@ -1,0 +1,181 @@
+"""Goes on after a run: changes are loaded as they are committed, until somebody says stop.
+
+Streams of capture `log` are followed over the source's own stream of changes. The others are read
+again every now and then, since nothing tells when they have changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from rowtrail.checkpoints.states import StreamState
+from rowtrail.connectors.base import Capture, FollowsLog, ReadState, StreamSpec
+from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.errors import (
+    ConfigurationError,
+    OwnershipError,
+    RowtrailError,
+    TransientError,
+)
+from rowtrail.pipelines.commit import commit_batch
+from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.lane import ReadyStream, make_ready
+from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
+from rowtrail.pipelines.pending import carry_out_pending
+from rowtrail.pipelines.results import StreamResult
+from rowtrail.pipelines.run_stream import breakers_of, note_stop, run_stream
+from rowtrail.pipelines.stream_results import with_held_back
+
+POLL_SECONDS = 30.0
+"""So often streams of other captures than `log` are read again."""
+
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
+"""Seconds between attempts to reach a source that is gone: somebody restarts it, perhaps."""
+
+_TICK = 0.2
+
+
+def follow_streams(
+    opened: OpenPipeline,
+    streams: Sequence[StreamDefinition],
+    run_id: str,
+    results: Mapping[str, StreamResult],
+    stop: Callable[[], bool],
+) -> dict[str, StreamResult]:
+    """The results with what came until `stop` said so; it is asked between batches.
+
+    A stream that stops does not stop the others. Raises ConfigurationError when the source cannot
+    be followed, OwnershipError, LedgerError.
+    """
+    if not isinstance(opened.source, FollowsLog):
+        raise ConfigurationError(
+            "This source cannot be followed: it does not tell changes as they are committed. Run "
+            "without --follow, as often as you like."
+        )
+    following = _Follow(opened, run_id, dict(results), stop)
+    going = [
+        one for one in streams if not results[one.name].error and not results[one.name].skipped
+    ]
+    following.run(
+        opened.source,
+        [one for one in going if one.capture is Capture.LOG],
+        [one for one in going if one.capture is not Capture.LOG],
+    )
+    return {name: with_held_back(opened, one) for name, one in following.results.items()}
+
+
+@dataclass
+class _Follow:
+    opened: OpenPipeline
+    run_id: str
+    results: dict[str, StreamResult]
+    stop: Callable[[], bool]
+    polled: float = field(default_factory=time.monotonic)
+    failures: int = 0  # of the connection, one after another
+
+    def run(
+        self,
+        source: FollowsLog,
+        logged: Sequence[StreamDefinition],
+        others: Sequence[StreamDefinition],
+    ) -> None:
+        while not self.stop():
+            try:
+                lanes = self._lanes(logged)
+                if lanes:
+                    self._follow(source, lanes, others)
+                elif others:
+                    time.sleep(_TICK)
+                    self._meanwhile(others)
+                else:
+                    return
+            except TransientError as error:
+                self._wait(error)
+
+    def _lanes(self, logged: Sequence[StreamDefinition]) -> dict[str, ReadyStream]:
+        """The streams that go on, described anew."""
+        lanes = {}
+        for stream in logged:
+            record = self.opened.ledger.streams.get(stream.name)
+            if record is None or record.state is not StreamState.ACTIVE:
+                continue
+            try:
+                breakers = breakers_of(self.opened, None, record)
+                lanes[stream.name] = make_ready(self.opened, stream, self.run_id, breakers)
+            except (OwnershipError, TransientError):
+                raise
+            except RowtrailError as error:
+                self._stopped(stream, error)
+        return lanes
+
+    def _follow(
+        self,
+        source: FollowsLog,
+        lanes: Mapping[str, ReadyStream],
+        others: Sequence[StreamDefinition],
+    ) -> None:
+        positions = {name: ready.state.position for name, ready in lanes.items()}
+        asked: dict[str, tuple[StreamSpec, ReadState]] = {
+            name: (ready.lane.stream.source_spec(), ready.state) for name, ready in lanes.items()
+        }
+        with closing(source.follow(asked, self.stop)) as items:
+            for item in items:
+                self.failures = 0
+                if item is None:
+                    self._meanwhile(others)
+                    continue
+                name, changes = item
+                lane = lanes[name].lane
+                try:
+                    self._commit(lanes[name], changes, positions[name])
+                except (OwnershipError, TransientError):
+                    raise
+                except RowtrailError as error:
+                    self._stopped(lane.stream, error)
+                    return
+                positions[name] = changes.position
+
+    def _commit(self, ready: ReadyStream, changes: Changes, before: str | None) -> None:
+        name = ready.lane.stream.name
+        self.opened.lease.check()
+        batch = commit_batch(ready.lane, changes, position_before=before)
+        self.results[name] = self.results[name].plus(batch)
+        if len(changes) or changes.rejected:
+            self.opened.reporter.batch_done(name, batch)
+
+    def _meanwhile(self, others: Sequence[StreamDefinition]) -> None:
+        """What is done while nothing changes."""
+        self.opened.lease.check()
+        carry_out_pending(self.opened, self.run_id)
+        if others and time.monotonic() - self.polled >= POLL_SECONDS:
+            for stream in others:
+                found = run_stream(self.opened, stream, self.run_id, None)
+                before = self.results[stream.name]
+                self.results[stream.name] = replace(found, counts=before.counts + found.counts)
+            self.polled = time.monotonic()
+
+    def _stopped(self, stream: StreamDefinition, error: RowtrailError) -> None:
+        note_stop(self.opened, stream, error)
+        self.results[stream.name] = replace(self.results[stream.name], error=str(error))
+        self.opened.reporter.stream_done(self.results[stream.name])
+
+    def _wait(self, error: TransientError) -> None:
+        """Longer each time, until it is there again or somebody says stop.
+
+        A batch whose write was cut off is decided about first: it may be at the target.
+        """
+        self.failures += 1
+        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self.failures - 1))
+        self.opened.reporter.note(f"{error} Trying again in {seconds:.1f} s.")
+        end = time.monotonic() + seconds
+        while not self.stop():
+            if time.monotonic() >= end:
+                settle_unfinished(self.opened)
+                if not self.opened.ledger.batches.unfinished():
+                    return
+                end = time.monotonic() + seconds
+            time.sleep(_TICK)

@@ -1,0 +1,131 @@
+"""One stream's part in a run: read ahead, committed batch by batch, its end noted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import partial
+
+from rowtrail.checkpoints.states import StreamRecord, StreamState
+from rowtrail.connectors.base import ReadState
+from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.errors import (
+    ConfigurationError,
+    OwnershipError,
+    PositionLostError,
+    RowtrailError,
+    TransientError,
+)
+from rowtrail.pipelines.breakers import stopped_for_deletes
+from rowtrail.pipelines.commit import commit_batch
+from rowtrail.pipelines.definition import Breakers, StreamDefinition
+from rowtrail.pipelines.lane import ReadyStream, make_ready, skip_reason
+from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
+from rowtrail.pipelines.read_ahead import ReadAhead
+from rowtrail.pipelines.results import StreamResult
+from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.stream_results import with_held_back
+
+
+def run_stream(
+    opened: OpenPipeline, stream: StreamDefinition, run_id: str, allow_deletes: float | None
+) -> StreamResult:
+    """Reads one stream, batch by batch, up to what its source has committed now.
+
+    What stops the stream is in its result, and in the ledger. Raises OwnershipError, LedgerError.
+    `allow_deletes` is the share of the target's rows that may be deleted, where a person said so.
+    """
+    result = StreamResult(name=stream.name)
+    record = opened.ledger.streams.get(stream.name)
+    skipped = skip_reason(record)
+    if record is not None and skipped is not None:
+        lost = record.state is StreamState.NEEDS_SNAPSHOT
+        return replace(result, skipped=skipped, needs_snapshot=lost)
+    opened.reporter.stream_started(stream.name, stream.capture.value)
+    try:
+        if stream.name in opened.resolved.gone:
+            raise ConfigurationError(opened.resolved.gone[stream.name])
+        breakers = breakers_of(opened, allow_deletes, record)
+        ready = retry_transient(partial(make_ready, opened, stream, run_id, breakers))
+        position = ready.state.position
+        with closing(_batches(opened, ready)) as batches:
+            for changes in batches:
+                opened.lease.check()
+                batch = commit_batch(ready.lane, changes, position_before=position)
+                position = changes.position
+                result = result.plus(batch)
+                opened.reporter.batch_done(stream.name, batch)
+        if record is not None and record.state is not StreamState.ACTIVE:
+            opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
+    except OwnershipError:
+        raise
+    except RowtrailError as error:
+        result = replace(result, error=str(error))
+        note_stop(opened, stream, error)
+    result = with_held_back(opened, result)
+    opened.reporter.stream_done(result)
+    return result
+
+
+def note_stop(opened: OpenPipeline, stream: StreamDefinition, error: RowtrailError) -> None:
+    """The ledger knows that the stream stopped, why, and whether it needs a snapshot."""
+    settle_unfinished(opened)
+    if opened.ledger.streams.get(stream.name) is None:
+        return
+    lost = isinstance(error, PositionLostError)
+    state = StreamState.NEEDS_SNAPSHOT if lost else StreamState.STOPPED
+    opened.ledger.streams.set_state(stream.name, state, str(error))
+
+
+def breakers_of(
+    opened: OpenPipeline, allow_deletes: float | None, record: StreamRecord | None
+) -> Breakers:
+    """The pipeline's limits, or what a person allows this time."""
+    limits = opened.definition.breakers
+    if allow_deletes is not None:
+        return replace(limits, deleted_share=allow_deletes)
+    if record is None or not stopped_for_deletes(record):
+        return limits
+    # Else a nightly run would take the same share of what is left, night after night.
+    opened.reporter.note(
+        f"{record.name}: it was stopped for deleting too much; until somebody allows it "
+        f"(--allow-deletes, or `rowtrail stream resume {record.name}`) it deletes nothing."
+    )
+    return replace(limits, deleted_share=0.0)
+
+
+def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, None, None]:
+    """All that the source has to report; a cut connection goes on from the last closed batch."""
+    state = ready.state
+    with ExitStack() as stack:
+        reading: ReadAhead | None = None
+
+        def following() -> Changes | None:
+            nonlocal reading, state
+            if reading is None:
+                reading = stack.enter_context(_read_ahead(opened, ready.lane.stream, state))
+            try:
+                return next(reading, None)
+            except TransientError:
+                stack.pop_all().close()
+                reading, state = None, _at_ledger(opened, ready)
+                raise
+
+        while (changes := retry_transient(following)) is not None:
+            yield changes
+
+
+def _read_ahead(opened: OpenPipeline, stream: StreamDefinition, state: ReadState) -> ReadAhead:
+    spec = stream.source_spec()
+    return ReadAhead(
+        lambda known: opened.source.read(spec, replace(state, known=known)),
+        state.known,
+        opened.source_in_use,
+    )
+
+
+def _at_ledger(opened: OpenPipeline, ready: ReadyStream) -> ReadState:
+    """The state to read from after all that is durable now."""
+    record = opened.ledger.streams.get(ready.lane.stream.name)
+    return ready.state if record is None else replace(ready.state, position=record.position)
