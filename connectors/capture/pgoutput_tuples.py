@@ -151,7 +151,7 @@ class _Decoder:
         }
 
     def decode(self) -> Tuples:
-        messages, count = self._messages, len(self._messages)
+        count = len(self._messages)
         kinds, old_kinds = np.zeros(count, np.uint8), np.zeros(count, np.uint8)
         step = self._block_rows()
         for start in range(0, count, step):

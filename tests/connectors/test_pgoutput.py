@@ -8,6 +8,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from rowtrail.connectors.capture import pgoutput_wire
 from rowtrail.connectors.capture.pgoutput import Relation, RelationColumn, Truncation
 from rowtrail.connectors.capture.pgoutput_scan import LogScan
 from rowtrail.connectors.capture.pgoutput_tuples import decode
@@ -177,6 +178,29 @@ def test_slices_and_chunks_are_read_alike(kind: pa.DataType) -> None:
     ):
         assert decode(ORDERS, data).new["id"].values.to_pylist() == ["42", "42", None]
     assert decode(ORDERS, pa.chunked_array([], type=kind)).new["id"].values.to_pylist() == []
+
+
+def test_past_the_reach_of_32_bits_text_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [INSERT, UPDATE_FULL, DELETE_FULL]
+    small = decode(ORDERS, binary(*messages))
+    monkeypatch.setattr(pgoutput_wire, "_SMALL", 50)
+    chunks = pa.chunked_array([[message] for message in messages], type=pa.binary())
+    for data in (binary(*messages), chunks):
+        large = decode(ORDERS, data)
+        for name in ("id", "total", "note"):
+            for a, b in ((large.new, small.new), (large.old, small.old)):
+                assert a[name].values.type == pa.large_string()
+                assert a[name].values.to_pylist() == b[name].values.to_pylist()
+
+
+def test_broken_text_is_told_by_row_among_many() -> None:
+    rows = [b"\xc3", b"\xa9", None, b"\xed\xa0\x80", b"ok", b"\xc0\xaf"]  # the first two are one é
+    messages = [insert(16385, b"1", b"2", row) for row in rows * 1000]
+    note = decode(ORDERS, binary(*messages)).new["note"]
+    assert note.broken is not None
+    assert note.broken.tolist() == [True, True, False, True, False, True] * 1000
+    assert note.values.to_pylist() == [None, None, None, None, "ok", None] * 1000
+    assert note.octets.to_pylist() == rows * 1000
 
 
 MESSAGES_AND_WHY = [

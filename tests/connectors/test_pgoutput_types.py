@@ -11,7 +11,7 @@ import pytest
 from rowtrail.connectors.capture.pgoutput_scan import LogScan
 from rowtrail.connectors.capture.pgoutput_tuples import decode
 from rowtrail.connectors.capture.postgres_text import cast_text
-from tests.connectors.test_pgoutput_server import Database
+from tests.connectors.pgoutput_database import Database
 
 TYPES: list[tuple[str, pa.DataType, list[str]]] = [
     ("bool", pa.bool_(), ["true", "false"]),
