@@ -24,7 +24,7 @@ from rowtrail.connectors.sources.postgres_cursor import open_cursor_rows
 from rowtrail.connectors.sources.postgres_follow import LogFollower
 from rowtrail.connectors.sources.postgres_log_preflight import server_problems
 from rowtrail.connectors.sources.postgres_log_rows import open_log_rows
-from rowtrail.connectors.sources.postgres_names import table_names
+from rowtrail.connectors.sources.postgres_names import table_columns, table_names
 from rowtrail.connectors.sources.postgres_preflight import find_problems
 from rowtrail.connectors.sources.postgres_rows import open_rows
 from rowtrail.connectors.sources.postgres_shared_log import SharedLog
@@ -38,8 +38,8 @@ _LOCK_SECONDS = 10
 class PostgresSource:
     """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
 
-    Implements `Source`, `ManagesCapture`, `Catalog`, `OffersCaptures`, `RetainsLog`,
-    `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so that no old
+    Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns`, `OffersCaptures`,
+    `RetainsLog`, `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so that no old
     snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write to the
     database. A connection that was lost is made again by the next call.
 
@@ -150,6 +150,10 @@ class PostgresSource:
     def tables(self) -> list[str]:
         """Names of the tables and views that a person made."""
         return table_names(self._connection)
+
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        """The columns of each table, in their order; a view is none."""
+        return table_columns(self._connection)
 
     def close(self) -> None:
         self._log.close()

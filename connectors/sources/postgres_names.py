@@ -65,8 +65,20 @@ def possible_tables(connection: Connection, name: str) -> list[tuple[str, str]]:
 
 def table_names(connection: Connection) -> list[str]:
     """Tables and views that people made, each in the form that `locate` takes; no partitions."""
+    return [name for name, _, _ in _made_by_people(connection)]
+
+
+def table_columns(connection: Connection) -> dict[str, list[str]]:
+    """The columns of those that keep rows of their own, in their order: of no view."""
+    return {name: columns for name, kind, columns in _made_by_people(connection) if kind in "rp"}
+
+
+def _made_by_people(connection: Connection) -> list[tuple[str, str, list[str]]]:
+    """(name in the form that `locate` takes, relkind, columns) of tables and views."""
     rows = connection.records(
-        "SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c "
+        "SELECT n.nspname, c.relname, c.relkind::text, ARRAY(SELECT a.attname::text "
+        "FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = c.oid AND a.attnum > 0 "
+        "AND NOT a.attisdropped ORDER BY a.attnum) FROM pg_catalog.pg_class AS c "
         "JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
         "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition "
         "AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', '_rowtrail') "
@@ -77,8 +89,11 @@ def table_names(connection: Connection) -> list[str]:
         'ORDER BY n.nspname <> \'public\', n.nspname COLLATE "C", c.relname COLLATE "C"',
         (RESERVED_PREFIX,),
     )
-    public = {relation for schema, relation in rows if schema == "public"}
-    return [_listed(schema, relation, public) for schema, relation in rows]
+    public = {relation for schema, relation, _, _ in rows if schema == "public"}
+    return [
+        (_listed(schema, relation, public), kind, columns)
+        for schema, relation, kind, columns in rows
+    ]
 
 
 def _listed(schema: str, relation: str, public: set[str]) -> str:
