@@ -39,9 +39,9 @@ class PostgresSource:
     """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
 
     Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns`, `OffersCaptures`,
-    `RetainsLog`, `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so that no old
-    snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write to the
-    database. A connection that was lost is made again by the next call.
+    `RetainsLog`, `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so
+    that no old snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write
+    to the database. A connection that was lost is made again by the next call.
 
     Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
     server cannot be reached.
