@@ -255,6 +255,6 @@ def _unfit(source: Source, stream: StreamDefinition) -> str | None:
 def _how_to_take(pattern: PatternDefinition, name: str, table: str) -> str:
     section = f'[streams."{name}"]' + ("" if name == table else " with its `table`")
     return (
-        f"it is new, and {pattern.name} only reports new tables. To copy it, add {section}; to "
-        f"hear no more of it, put it into `exclude_tables`."
+        f"it is new, and {pattern.name} only reports new tables. To copy it, add {section}, or run "
+        f'once with `new_tables = "take"`; to hear no more of it, put it into `exclude_tables`.'
     )
