@@ -120,8 +120,13 @@ class PipelineDefinition:
     def __post_init__(self) -> None:
         slot = self.slot or default_slot(self.name)
         streams = tuple(replace(one, log=slot, readers=self.readers) for one in self.streams)
+        patterns = tuple(
+            replace(one, template=replace(one.template, log=slot, readers=self.readers))
+            for one in self.patterns
+        )
         object.__setattr__(self, "slot", slot)
         object.__setattr__(self, "streams", streams)
+        object.__setattr__(self, "patterns", patterns)
 
     def stream(self, name: str) -> StreamDefinition:
         """The stream of that name; raises ConfigurationError, which lists the known ones."""

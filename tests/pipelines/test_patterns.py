@@ -13,8 +13,9 @@ from rowtrail import Pipeline, Stream
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import RunState, StreamRecord, StreamState
 from rowtrail.connectors import registry
-from rowtrail.connectors.base import Capture
+from rowtrail.connectors.base import Capture, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.schema import TableSchema
 from rowtrail.connectors.sources.sqlite import SqliteSource
 from rowtrail.pipelines.patterns import at_source, resolve, resolve_from_ledger
 from rowtrail.pipelines.rebuild import rebuild_ledger
@@ -79,7 +80,9 @@ def test_each_table_is_a_stream_and_a_new_one_is_taken_up(two: World) -> None:
     assert two.query("SELECT id, note FROM payments") == [(7, "new")]
 
 
-def test_what_the_pattern_sets_holds_for_each_stream(two: World) -> None:
+def test_what_the_pattern_sets_holds_for_each_stream(
+    two: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pattern = Stream(
         "public.*",
         capture="cursor",
@@ -99,6 +102,14 @@ def test_what_the_pattern_sets_holds_for_each_stream(two: World) -> None:
         slot="mine",
         readers=3,
     )
+    described: dict[str, StreamSpec] = {}
+    describe = SqliteSource.describe
+
+    def note(self: SqliteSource, spec: StreamSpec) -> TableSchema:
+        described[spec.name] = spec
+        return describe(self, spec)
+
+    monkeypatch.setattr(SqliteSource, "describe", note)
     with closing(SqliteSource(f"sqlite:///{two.source}")) as source:
         streams = resolve(shared.definition, source, {}).definition.streams
     assert [stream.name for stream in streams] == ["lines", "orders"]
@@ -106,6 +117,7 @@ def test_what_the_pattern_sets_holds_for_each_stream(two: World) -> None:
         assert (stream.capture, stream.cursor, stream.key) == (Capture.CURSOR, "id", ("id",))
         assert (stream.batch_rows, stream.capture_images, stream.pattern) == (7, False, "public.*")
         assert (stream.log, stream.readers) == ("mine", 3)
+        assert described[stream.name].log == "mine", "asked about as it will be read"
         assert stream.exclude == ("note",), "a column that a table has not is no mistake"
 
 
