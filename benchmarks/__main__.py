@@ -12,13 +12,29 @@ from benchmarks.machine import facts
 from benchmarks.report import Report
 from benchmarks.settings import Settings
 
-NAMES = ("sync", "ledger_size", "retry", "trail", "memory")
+NAMES = (
+    "sync",
+    "ledger_size",
+    "retry",
+    "trail",
+    "memory",
+    "postgres_full_sync",
+    "postgres_memory",
+    "postgres_incremental",
+    "postgres_log",
+    "postgres_replay",
+)
 
 
 def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory(prefix="rowtrail-", dir=options.folder) as folder:
-        settings = Settings(folder=Path(folder), rounds=options.rounds, scale=options.scale)
+        settings = Settings(
+            folder=Path(folder),
+            rounds=options.rounds,
+            scale=options.scale,
+            peers=options.peers,
+        )
         machine = facts(settings.folder)
         for name, value in machine.items():
             print(f"{name}: {value}")
@@ -45,6 +61,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each variant")
     parser.add_argument("--scale", type=float, default=1.0, help="multiplies all row counts")
     parser.add_argument("--folder", type=Path, help="where the data goes, for another disk")
+    parser.add_argument(
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure other programs too; each is installed on first use",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every single figure")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
@@ -63,10 +85,7 @@ def _document(machine: dict[str, str], settings: Settings, reports: dict[str, Re
         "benchmarks": {
             name: {
                 "figures": report.raw,
-                "limits": [
-                    {"what": limit.what, "figure": limit.figure, "most": limit.most}
-                    for limit in report.limits
-                ],
+                "limits": [limit.document() for limit in report.limits],
             }
             for name, report in reports.items()
         },

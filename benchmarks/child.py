@@ -7,8 +7,11 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -16,7 +19,6 @@ _ROOT = Path(__file__).resolve().parent.parent
 # What a run or a retry imports where it is used. After these, neither imports anything that takes
 # more than a millisecond (compare sys.modules before and after when that may have changed).
 _IMPORTED_WHEN_USED = (
-    "adbc_driver_sqlite.dbapi",
     "duckdb",
     "pandas",
     "pyarrow.acero",
@@ -25,29 +27,52 @@ _IMPORTED_WHEN_USED = (
     "rowtrail",
     "rowtrail.checkpoints.manifest",
     "rowtrail.connectors.destinations.duckdb",
-    "rowtrail.connectors.sources.sqlite",
     "rowtrail.pipelines.config",
     "sqlalchemy.dialects.sqlite",
     "tenacity.wait",
 )
+_OF_SOURCE = {
+    "postgres": ("adbc_driver_postgresql.dbapi", "psycopg", "rowtrail.connectors.sources.postgres"),
+    "sqlite": ("adbc_driver_sqlite.dbapi", "rowtrail.connectors.sources.sqlite"),
+}
 
 
-def measure(function: str, **arguments: object) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """Which Python makes a measurement."""
+
+    python: str = sys.executable
+    settings: Mapping[str, str] = field(default_factory=dict)  # environment variables
+
+
+_THIS_ONE = Interpreter()
+
+
+def measure(
+    function: str, /, *, interpreter: Interpreter = _THIS_ONE, **arguments: object
+) -> dict[str, Any]:
     """Calls `module:function` in a new interpreter with JSON values; it returns a dict of them.
 
-    `peak_bytes`, the most memory that process had, is added. Nothing is in flight to the disk when
-    it starts. Raises CalledProcessError; what the child had to say is on standard error.
+    Added are `peak_bytes`, the most memory that process had, `process_seconds`, from before it
+    starts until it is gone, and `process_cpu_seconds`, what all its threads took. Nothing is in
+    flight to the disk when it starts. Raises CalledProcessError; what the child had to say is on
+    standard error.
     """
     os.sync()
-    command = [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, check=True, text=True)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    command = [interpreter.python, "-m", "benchmarks.child", function, json.dumps(arguments)]
+    environment = {**os.environ, **interpreter.settings}
+    started = perf_counter()
+    done = subprocess.run(
+        command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True
+    )
+    seconds = perf_counter() - started
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return {**measured, "process_seconds": seconds}
 
 
-def import_all() -> None:
+def import_all(source: str = "sqlite") -> None:
     """Imports what is imported where it is used, so that only the work is timed."""
-    for name in _IMPORTED_WHEN_USED:
+    for name in (*_IMPORTED_WHEN_USED, *_OF_SOURCE[source]):
         import_module(name)
 
 
@@ -66,9 +91,14 @@ def _peak_bytes() -> int:
 
 
 def _main() -> None:
+    """Standard output is for the answer alone; what else is printed goes to standard error."""
+    answer = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     module, _, name = sys.argv[1].partition(":")
     measured = getattr(import_module(module), name)(**json.loads(sys.argv[2]))
-    print(json.dumps({**(measured or {}), "peak_bytes": _peak_bytes()}))
+    spent = {"peak_bytes": _peak_bytes(), "process_cpu_seconds": process_time()}
+    with answer:
+        json.dump({**(measured or {}), **spent}, answer)
 
 
 if __name__ == "__main__":

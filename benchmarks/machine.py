@@ -8,7 +8,16 @@ import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 
-_PACKAGES = ("rowtrail", "duckdb", "pyarrow", "pandas", "sqlalchemy", "adbc-driver-sqlite")
+_PACKAGES = (
+    "rowtrail",
+    "duckdb",
+    "pyarrow",
+    "pandas",
+    "sqlalchemy",
+    "adbc-driver-sqlite",
+    "adbc-driver-postgresql",
+    "psycopg",
+)
 
 
 def facts(folder: Path) -> dict[str, str]:

@@ -82,6 +82,9 @@ class _Streams:
     def get(self, name: str) -> StreamRecord | None:
         return self._records.get(name)
 
+    def all(self) -> list[StreamRecord]:
+        return list(self._records.values())
+
     def begin_epoch(self, name: str, capture: str, target: str) -> StreamRecord:
         self._records[name] = StreamRecord(
             name=name,

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from statistics import median
 from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A figure that must not be above its limit."""
+    """A figure that must not be above its limit, or with `least` not below it."""
 
     what: str
     figure: float
-    most: float
+    most: float = inf
+    least: float = -inf
     unit: str = ""
 
     @property
     def held(self) -> bool:
-        return self.figure <= self.most
+        return self.least <= self.figure <= self.most
 
     def text(self) -> str:
         word = "held" if self.held else "NOT HELD"
-        return f"{word}: {self.what}: {self.figure:,.2f}{self.unit} (at most {self.most:g})"
+        bound = f"at most {self.most:g}" if self.least == -inf else f"at least {self.least:g}"
+        return f"{word}: {self.what}: {self.figure:,.2f}{self.unit} ({bound})"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values; a bound that is not set is left out."""
+        bounds = {"most": self.most, "least": self.least}
+        set_ones = {name: bound for name, bound in bounds.items() if isfinite(bound)}
+        return {"what": self.what, "figure": self.figure, **set_ones}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ class Settings:
     folder: Path  # temporary; on the disk that is to be measured
     rounds: int = 7  # in each, every variant is measured once
     scale: float = 1.0  # all row counts are multiplied by it; the limits hold at 1
+    peers: bool = True  # whether other programs are measured beside Rowtrail
 
     def rows(self, count: int) -> int:
         """A row count at this scale."""
