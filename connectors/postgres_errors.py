@@ -49,6 +49,7 @@ _ADVICE: tuple[tuple[tuple[str, ...], type[RowtrailError], str], ...] = (
         ConfigurationError,
         "The schema may have changed: compare the stream's settings with the table.",
     ),
+    (("54",), ConfigurationError, "It is beyond what PostgreSQL takes in one table or statement."),
     (("XX", "58"), StopError, "Look at the server's log and disk before running again."),
 )
 _NO_STATE: tuple[tuple[re.Pattern[str], type[RowtrailError], str], ...] = (
@@ -88,7 +89,10 @@ _NO_STATE: tuple[tuple[re.Pattern[str], type[RowtrailError], str], ...] = (
     ),
 )
 _COLUMN = re.compile(r'column "([^"]+)"')
-_QUOTED = re.compile(r'(?<=: )".*"$', re.S)
+_COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?::|$)", re.M)
+_QUOTED = re.compile(r'".*"|\b0x[0-9a-f]+', re.S)
+_ABOUT_VALUES = ("22", "23", "54000")  # data, constraints, a value too large for an index or a page
+_NOT_NULL = "23502"
 _DRIVER_NOISE = re.compile(r"^[A-Z_ ]+: (\[libpq\] )?")
 
 
@@ -130,8 +134,8 @@ def translate(
     state, words = sqlstate(error), _words(error)
     if state is None or state == "00000":
         return _without_state(words, doing, where)
-    if state.startswith(("22", "23")) and record:
-        return _record_error(error, words)
+    if record and state.startswith(_ABOUT_VALUES):
+        return _record_error(error, state, words, f"PostgreSQL at {where} could not {doing}")
     sentence = f"PostgreSQL at {where} could not {doing}: {words}."
     for prefixes, family, advice in _ADVICE:
         if state.startswith(prefixes):
@@ -152,13 +156,23 @@ def _without_state(words: str, doing: str, where: str) -> RowtrailError:
     )
 
 
-def _record_error(error: BaseException, words: str) -> RecordError:
+def _record_error(error: BaseException, state: str, words: str, failed: str) -> RecordError:
+    """Says what is wrong, and keeps the value to itself: it may be a redacted column's."""
     diagnostics = getattr(error, "diag", None)
     column = getattr(diagnostics, "column_name", None)
-    if column is None and (match := _COLUMN.search(words)):
-        column = match[1]
-    # What is in quotes after a colon is the value itself.
-    return RecordError(f"PostgreSQL refused a value: {_QUOTED.sub('…', words)}.", column=column)
+    context = getattr(diagnostics, "context", None) or ""
+    for place in (_COPY_COLUMN.search(context), _COLUMN.search(words)):
+        if column is None and place:
+            column = place[1]
+    if state == _NOT_NULL and column:
+        words = f"column {column} may not be NULL"
+    elif state.startswith("22"):
+        words = _QUOTED.sub("…", words)
+    return RecordError(
+        f"{failed}: {words}. Correct the row at the source or in a transform, or change the rule "
+        f"at the table.",
+        column=column,
+    )
 
 
 def _words(error: BaseException) -> str:
