@@ -130,6 +130,8 @@ class _Follow:
                     continue
                 name, changes = item
                 lane = lanes[name].lane
+                if changes.schema != lanes[name].source_schema:
+                    return  # the table has got another shape since it was made ready
                 try:
                     self._commit(lanes[name], changes, positions[name])
                 except (OwnershipError, TransientError):

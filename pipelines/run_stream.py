@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from rowtrail.pipelines.definition import Breakers, StreamDefinition
 from rowtrail.pipelines.lane import ReadyStream, make_ready, skip_reason
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.read_ahead import ReadAhead
-from rowtrail.pipelines.results import StreamResult
+from rowtrail.pipelines.results import BatchResult, StreamResult
 from rowtrail.pipelines.retrying import retry_transient
 from rowtrail.pipelines.stream_results import with_held_back
 
@@ -47,15 +47,9 @@ def run_stream(
         if stream.name in opened.resolved.gone:
             raise ConfigurationError(opened.resolved.gone[stream.name])
         breakers = breakers_of(opened, allow_deletes, record)
-        ready = retry_transient(partial(make_ready, opened, stream, run_id, breakers))
-        position = ready.state.position
-        with closing(_batches(opened, ready)) as batches:
-            for changes in batches:
-                opened.lease.check()
-                batch = commit_batch(ready.lane, changes, position_before=position)
-                position = changes.position
-                result = result.plus(batch)
-                opened.reporter.batch_done(stream.name, batch)
+        for batch in _committed(opened, stream, run_id, breakers):
+            result = result.plus(batch)
+            opened.reporter.batch_done(stream.name, batch)
         if record is not None and record.state is not StreamState.ACTIVE:
             opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
     except OwnershipError:
@@ -66,6 +60,25 @@ def run_stream(
     result = with_held_back(opened, result)
     opened.reporter.stream_done(result)
     return result
+
+
+def _committed(
+    opened: OpenPipeline, stream: StreamDefinition, run_id: str, breakers: Breakers
+) -> Iterator[BatchResult]:
+    """All batches of the stream. A table that gets another shape before it is read is made ready
+    once more."""
+    whole = False
+    while not whole:
+        ready = retry_transient(partial(make_ready, opened, stream, run_id, breakers))
+        position, whole = ready.state.position, True
+        with closing(_batches(opened, ready)) as batches:
+            for changes in batches:
+                if changes.schema != ready.source_schema:
+                    whole = False
+                    break
+                opened.lease.check()
+                yield commit_batch(ready.lane, changes, position_before=position)
+                position = changes.position
 
 
 def note_stop(opened: OpenPipeline, stream: StreamDefinition, error: RowtrailError) -> None:

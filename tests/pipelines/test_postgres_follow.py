@@ -45,7 +45,7 @@ class Follower:
 
     def start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "rowtrail", "run", "--follow"],
+            [sys.executable, "-m", "rowtrail", "--debug", "run", "--follow"],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -136,7 +136,7 @@ def test_goes_on_after_a_kill_and_after_a_restart_of_the_server(
     follower.wait_for(lambda: follower.loaded("others") >= 2)
     source.execute("INSERT INTO items SELECT i, 'many' FROM generate_series(10, 5000) AS i")
     follower.process.kill()
-    follower.process.wait()
+    follower.process.communicate()
     follower.process = follower.start()
     before = follower.loaded("others")  # which is read last, before following begins
     follower.wait_for(lambda: follower.loaded("others") > before)
