@@ -53,7 +53,11 @@ class Connection:
         self._control: psycopg.Connection[tuple[Any, ...]] | None = None
         self._rows: adbc_driver_postgresql.dbapi.Connection | None = None
         self._facts: ServerFacts | None = None
-        self.facts()
+        try:
+            self.facts()
+        except RowtrailError:
+            self.close()
+            raise
 
     @property
     def name(self) -> str:

@@ -188,8 +188,9 @@ def _log_problems(
         yield Problem(
             stream=stream.name,
             message=f"The triggers of {table.name} do not fire for what logical replication "
-            f"brings, nor for sessions with session_replication_role = replica.",
-            remedy=f"As the owner of {table.name}: ALTER TABLE {table.sql} "
+            f"brings, nor for sessions with session_replication_role = replica. Only the owner of "
+            f"{table.name} may change that.",
+            remedy=f"ALTER TABLE {table.sql} "
             + ", ".join(f"ENABLE ALWAYS TRIGGER {quote(name)}" for name in there.triggers),
             fatal=False,
         )
