@@ -80,7 +80,9 @@ class LogFollower:
         ((_, slot),) = slots.items()
         for one in self._streams.values():
             one.proven = one.at.commit < slot.confirmed
-        with closing(LogStream(self._connection.url, slot.name, slot.confirmed)) as stream:
+        as_is = self._connection.facts().encoding == "SQL_ASCII"
+        stream = LogStream(self._connection.url, slot.name, slot.confirmed, as_is=as_is)
+        with closing(stream):
             self._log.following = stream
             try:
                 yield from self._follow(stream)
@@ -152,7 +154,7 @@ class LogFollower:
         found = spool.transactions
         if one.proven or not len(found):
             return
-        one.proven = found.has(one.at.commit, one.at.xid)
+        one.proven = found.has(one.at)
         if not one.proven and int(found.commits[-1]) >= one.at.commit:
             raise other_history(one.rows.stream)
 

@@ -46,8 +46,10 @@ class LogStream:
     the target, with the place that was last acknowledged.
     """
 
-    def __init__(self, url: PostgresUrl, slot: str, flushed: int) -> None:
+    def __init__(self, url: PostgresUrl, slot: str, flushed: int, *, as_is: bool) -> None:
+        """`as_is`: text comes in the bytes that the database has, which may be no text at all."""
         self._where = url.name
+        self._as_is = as_is
         self.slot = slot
         self._flushed = flushed
         self._lock = Lock()  # libpq's connection is for one thread at a time
@@ -108,6 +110,8 @@ class LogStream:
         self._connection.close()
 
     def _begin(self) -> None:
+        if self._as_is:
+            self._connection.execute("SET client_encoding = 'SQL_ASCII'")
         publication = quote_text(quote(self.slot)).strip()
         command = (
             f"START_REPLICATION SLOT {quote(self.slot)} LOGICAL 0/0 "

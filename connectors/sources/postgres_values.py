@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.connectors.capture.pages import Mask
+from rowtrail.connectors.capture.postgres_text import cast_text
 from rowtrail.connectors.sources.postgres_table import TableColumn
 from rowtrail.connectors.sources.postgres_types import natural_type
 from rowtrail.connectors.type_names import type_name
@@ -143,17 +144,19 @@ def _within(array: pa.Array, stored: pa.DataType, low: int, high: int) -> pa.Arr
 
 
 def _numbers(array: pa.Array, data_type: pa.DataType) -> pa.Array:
-    """numeric has NaN and both infinities, which no decimal has; they may well be many."""
+    """numeric has NaN and both infinities, which no decimal has; they may well be many.
+
+    Arrow's own cast goes wrong without a word beyond 38 digits, so it is guarded.
+    """
     texts = _stored(array)
     special = pc.is_in(texts, pa.array(["nan", "inf", "-inf"]))
     if pc.any(special).as_py():
         texts = pc.if_else(special, pa.scalar(None, texts.type), texts)
-    return cast_or_null(texts, data_type)
+    return cast_text(texts, data_type, "numeric")[0]
 
 
 def _integers(texts: pa.Array, data_type: pa.DataType) -> pa.Array:
-    whole = _numbers(texts, pa.decimal128(38, 0))
-    return cast_or_null(whole, data_type)
+    return _numbers(texts, data_type)
 
 
 def _floats(array: pa.Array, data_type: pa.DataType) -> pa.Array:
