@@ -22,7 +22,6 @@ from rowtrail.connectors.capture.pages import (
     KeyedTable,
     Page,
     delete_changes,
-    keyless_changes,
     last_key,
     one_batch,
     page_changes,
@@ -83,8 +82,12 @@ class LogWindow(Protocol):
     def upto(self) -> int: ...
 
     @property
-    def last(self) -> tuple[int, int]:
-        """Commit and transaction id of the last transaction of any table; zeros for none."""
+    def last(self) -> tuple[int, int, int]:
+        """Commit, id and time of the last transaction of any table; zeros for none."""
+        ...
+
+    def time_of(self, commit: int) -> int:
+        """When the transaction with this commit was committed, in µs since 1970."""
         ...
 
     @property
@@ -124,11 +127,12 @@ def read_log(table: LogTable, state: ReadState) -> Iterator[Changes]:
     """
     if state.position is None:
         at = _start(table, state)
-        yield from keyless_changes(table, at.snapshot_version(state.epoch), at.token())
     else:
         at = LogPosition.parse(table.stream.name, state.position)
     # What has happened during the snapshot belongs to it: it needs a bound that is taken after it.
     asked_at = state.asked_at if at.phase == "log" else None
+    if at.phase == "keyless":
+        at = yield from _keyless(table, state, at)
     if at.phase == "snapshot":
         at = yield from _snapshot(table, state, at)
     if at.phase == "sweep":
@@ -144,7 +148,7 @@ def position_version(stream: str, epoch: int, token: str) -> Version:
 def _start(table: LogTable, state: ReadState) -> LogPosition:
     found = table.begin()
     return LogPosition(
-        phase="snapshot",
+        phase="keyless",
         system=found.origin.system,
         slot=found.origin.slot,
         published=found.origin.published,
@@ -152,6 +156,7 @@ def _start(table: LogTable, state: ReadState) -> LogPosition:
         upto=found.place,
         commit=0,
         xid=0,
+        time=0,
         ordinal=0,
         ranges=found.ranges,
         done="",
@@ -160,6 +165,22 @@ def _start(table: LogTable, state: ReadState) -> LogPosition:
         after=None,
         known=None,
     )
+
+
+def _keyless(
+    table: LogTable, state: ReadState, at: LogPosition
+) -> Generator[Changes, None, LogPosition]:
+    """The rows without a whole key, each rejected by name. They share one record, since nothing
+    tells them apart: `done` is how many of them were."""
+    version = at.snapshot_version(state.epoch)
+    read = int(at.done or 0)
+    while len((page := table.keyless(read)).rows):
+        read += len(page.rows)
+        at = replace(at, done=str(read))
+        yield page_changes(table, version, at.token(), page=page)
+        if not page.full:
+            break
+    return replace(at, phase="snapshot", done="")
 
 
 def _snapshot(
@@ -213,7 +234,8 @@ def window_changes(
             # The position is past them with what follows, when all of them are durable.
             yield from _truncated(table, state, at, found)
         if found.last is not None:
-            at = at.within(*found.last)
+            commit, xid, number = found.last
+            at = at.within(commit, xid, window.time_of(commit), number)
         if not found.truncated:
             waiting = log_changes(table, state.epoch, found, at.token())
     done = at.read_to(window.upto, *window.last)

@@ -8,7 +8,7 @@ a lower bound of what it shows, and the log brings it forward again. So rows are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from rowtrail.connectors.capture.postgres_text import cast_text
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation, Rejected, Version
 from rowtrail.connectors.errors import PositionLostError
 from rowtrail.connectors.schema import TableSchema
+from rowtrail.connectors.sources.postgres_table import TableColumn
 from rowtrail.connectors.sources.postgres_values import ValueReader, describe_misfit, raw_text
 
 _INSERT, _, _DELETE = b"IUD"
@@ -36,7 +37,7 @@ class Decoder:
     stream: str
     schema: TableSchema
     readers: tuple[ValueReader, ...]  # aligned with the schema's columns
-    kinds: Mapping[str, str]  # base type of each column in PostgreSQL, such as int4
+    columns: Mapping[str, TableColumn]  # of the schema's columns, as the table is now
     lookup: Callable[[pa.RecordBatch], Page]
 
     def rows(self, relation: Relation, messages: pa.RecordBatch) -> LogRows:
@@ -49,11 +50,14 @@ class Decoder:
             old_columns=self.schema.key,
         )
         deleted = told.kinds == _DELETE
-        new, incomplete = self._new_rows(told)
+        new, incomplete = self._new_rows(relation, told)
         old_keys, strange = self._keys(told.old, told.old_kinds != 0)
         moved = ~deleted & (told.old_kinds != 0) & ~_equal_keys(self.schema, new, old_keys)
         refused = deleted & strange
-        rejected = self._stranger(told, messages, refused, told.old, Operation.DELETE)
+        # A row that gets a key that fits leaves its old one, too. Rows without a whole key are told
+        # apart by nothing: of them it can only be said that there are some.
+        left = moved & strange & ~_has_null(told.old, self.schema.key)
+        rejected = self._stranger(told, messages, refused | left, told.old, Operation.DELETE)
         keyless = ~deleted & self._unfit_keys(told, new)
         rejected += self._stranger(told, messages, keyless, told.new, Operation.UPDATE)
         new, gone, more = self._completed(new, incomplete & ~deleted & ~keyless, told, messages)
@@ -71,8 +75,9 @@ class Decoder:
     def current(self, found: LogRows) -> LogRows:
         """The same changes with each row as it is in the table now.
 
-        Where several rows may have one key, the delete of one says nothing of the others. Raises
-        ConfigurationError when there are several.
+        Where several rows may have one key, the delete of one says nothing of the others: not even
+        for a moment, as when one UPDATE swaps the keys of two rows. Raises ConfigurationError when
+        several rows have one key now.
         """
         page = self.lookup(found.rows.select(list(self.schema.key)))
         there = page.extra[0]
@@ -115,10 +120,21 @@ class Decoder:
                 f"rowtrail run --resnapshot {self.stream}"
             )
 
-    def _new_rows(self, told: Tuples) -> tuple[pa.RecordBatch, Mask]:
+    def _was_altered(self, relation: Relation) -> bool:
+        """Whether columns have got another type or name since: what was told then need not be what
+        ALTER TABLE has made of it (a boolean's `t` becomes the text `true`)."""
+        then = [column for column in relation.columns if column.name in self.columns]
+        names = [column.name for column in then]
+        return names != [name for name in self.schema.names if name in names] or any(
+            (column.type_oid, column.typmod)
+            != (self.columns[column.name].own_oid, self.columns[column.name].own_modifier)
+            for column in then
+        )
+
+    def _new_rows(self, relation: Relation, told: Tuples) -> tuple[pa.RecordBatch, Mask]:
         """What the messages tell of the rows as they are afterwards, and where that is not all."""
         count = len(told.kinds)
-        incomplete: Mask = np.zeros(count, dtype=np.bool_)
+        incomplete: Mask = np.full(count, self._was_altered(relation), dtype=np.bool_)
         arrays = []
         for reader in self.readers:
             column = told.new.get(reader.name)
@@ -134,7 +150,7 @@ class Decoder:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.arrow()), incomplete
 
     def _cast(self, reader: ValueReader, column: TextColumn) -> tuple[pa.Array, Mask | None]:
-        values, unfit = cast_text(column.values, reader.type, self.kinds[reader.name])
+        values, unfit = cast_text(column.values, reader.type, self.columns[reader.name].type_name)
         if pa.types.is_temporal(reader.type):
             values, beyond = reader.read(values)
             unfit = beyond if unfit is None else unfit if beyond is None else unfit | beyond
@@ -250,6 +266,16 @@ def _equal_keys(schema: TableSchema, new: pa.RecordBatch, old: pa.RecordBatch) -
         same = pc.equal(new.column(name), old.column(name))
         equal &= pc.fill_null(same, False).to_numpy(zero_copy_only=False)
     return equal
+
+
+def _has_null(told: Mapping[str, TextColumn], names: Sequence[str]) -> Mask:
+    """Where a column is NULL, and not just unreadable."""
+    columns = [told[name] for name in names]
+    arrays = [one.values if one.octets is None else one.octets for one in columns]
+    missing: Mask = np.zeros(len(arrays[0]), dtype=np.bool_)
+    for one in arrays:
+        missing |= one.is_null().to_numpy(zero_copy_only=False)
+    return missing
 
 
 def _operations(kinds: npt.NDArray[np.uint8], gone: Mask) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from rowtrail.connectors.base import Capture, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.postgres_client import quote, quote_text
 from rowtrail.connectors.sources.postgres_connection import Connection
-from rowtrail.connectors.sources.postgres_slot import PLUGIN, published, read_slot
+from rowtrail.connectors.sources.postgres_slot import PLUGIN, Slot, published, read_slot
 from rowtrail.connectors.sources.postgres_table import SourceTable, find_table
 
 _CREATE_SLOT = "SELECT pg_catalog.pg_create_logical_replication_slot("
@@ -18,8 +18,9 @@ _DROP_SLOT = "SELECT pg_catalog.pg_drop_replication_slot("
 def plan(connection: Connection, streams: Sequence[StreamSpec]) -> list[str]:
     """The statements that are missing for capture `log`, the publication's before the slot's.
 
-    A slot that is older than the publication could not be read: the publication has to be there at
-    each place of the log. A slot that has lost its log is made anew.
+    A slot that is older than the publication cannot be read: the publication has to be there at
+    each place of the log. So a slot whose publication is gone is made anew, and so is one that has
+    lost its log: all streams that read it have to be read anew in any case.
     """
     logged = [stream for stream in streams if stream.capture is Capture.LOG]
     tables = [(stream, find_table(connection, stream.table)) for stream in logged]
@@ -40,9 +41,10 @@ def plan(connection: Connection, streams: Sequence[StreamSpec]) -> list[str]:
         elif missing:
             statements.append(f"ALTER PUBLICATION {quote(log)} ADD TABLE {', '.join(missing)}")
         slot = read_slot(connection, log)
-        if slot is not None and slot.lost:
+        useless = slot is not None and (slot.lost or not there) and _is_ours(connection, slot)
+        if useless:
             statements.append(f"{_DROP_SLOT}{quote_text(log)})")
-        if slot is None or slot.lost:
+        if slot is None or useless:
             statements.append(f"{_CREATE_SLOT}{quote_text(log)}, {quote_text(PLUGIN)})")
     return statements
 
@@ -74,6 +76,12 @@ def removal(connection: Connection, streams: Sequence[StreamSpec]) -> list[str]:
             listed = ", ".join(table.sql for table in leaving.values())
             statements.append(f"ALTER PUBLICATION {quote(log)} DROP TABLE {listed}")
     return statements
+
+
+def _is_ours(connection: Connection, slot: Slot) -> bool:
+    """A slot of the same name may be somebody else's: `rowtrail check` tells."""
+    ((database,),) = connection.records("SELECT pg_catalog.current_database()")
+    return (slot.plugin, slot.database) == (PLUGIN, database)
 
 
 def is_slot_statement(statement: str) -> bool:

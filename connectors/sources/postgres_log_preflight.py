@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rowtrail.connectors.base import Capture, Problem, StreamSpec
+from rowtrail.connectors.postgres_client import quote
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_slot import (
     PLUGIN,
     published,
     read_slot,
+    untold,
 )
 from rowtrail.connectors.sources.postgres_streams import Described
 from rowtrail.connectors.sources.postgres_table import SourceTable
@@ -117,7 +119,7 @@ def stream_problems(
     if (why := _unpublishable(connection, table)) is not None:
         yield Problem(
             stream=stream.name,
-            message=f"{table.name} {why}, so that the log does not tell its changes.",
+            message=f"{table.name} {why}, so that the log does not tell all its changes.",
             remedy="Use capture `cursor` or `snapshot` for it, or leave it out.",
         )
         return
@@ -128,6 +130,13 @@ def stream_problems(
             message=f"Table {table.name} is not in publication {stream.log} yet.",
             remedy="Run: rowtrail init --capture",
             capture=True,
+        )
+    elif (hidden := untold(connection, stream.log, table)) is not None:
+        yield Problem(
+            stream=stream.name,
+            message=f"The log does not tell all changes of {table.name}: {hidden}.",
+            remedy=f"Set `slot` of the pipeline to a name of its own, or mend the publication: "
+            f"ALTER PUBLICATION {quote(stream.log)} …",
         )
     generated = [column.name for column in table.columns if column.generated]
     if generated := [name for name in generated if name in described.schema.names]:
@@ -151,6 +160,8 @@ def stream_problems(
 def _unpublishable(connection: Connection, table: SourceTable) -> str | None:
     if table.kind not in ("r", "p"):
         return f"is a {table.what}"
+    if table.has_heirs:
+        return "has tables that inherit from it, whose rows are read with its own"
     ((persistence,),) = connection.records(
         "SELECT relpersistence::text FROM pg_catalog.pg_class WHERE oid = %s::int8::oid",
         (table.oid,),
@@ -166,8 +177,8 @@ def _identity_problems(stream: StreamSpec, described: Described) -> Iterator[Pro
     if not table.identity_columns:
         message = (
             f"The log would not say which rows of {table.name} are updated or deleted (it has no "
-            f"primary key, or REPLICA IDENTITY NOTHING): once it is published, UPDATE and DELETE "
-            f"on it fail at the source."
+            f"primary key, or one that is DEFERRABLE, or REPLICA IDENTITY NOTHING): once it is "
+            f"published, UPDATE and DELETE on it fail at the source."
         )
     elif lacks:
         message = (

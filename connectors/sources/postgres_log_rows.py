@@ -71,12 +71,12 @@ class PostgresLogRows(PostgresRows):
             at=at,
             table=self.table.oid,
             limit=self.stream.batch_rows,
-            unguarded=not self.table.is_unique(self.schema.key),
+            unguarded=not self.table.is_always_unique(self.schema.key),
             decoder=Decoder(
                 stream=self.stream.name,
                 schema=self.schema,
                 readers=self.readers,
-                kinds={column.name: column.type_name for column in self.table.columns},
+                columns={name: self.table.column(name) for name in self.schema.names},
                 lookup=self.lookup,
             ),
         )
@@ -119,7 +119,7 @@ class PostgresLogWindow:
     at: LogPosition
     table: int
     limit: int
-    unguarded: bool  # no constraint keeps the key unique
+    unguarded: bool  # two rows may have one key, if only within a transaction
     decoder: Decoder
 
     @property
@@ -127,11 +127,15 @@ class PostgresLogWindow:
         return max(self.spool.upto, self.at.upto)
 
     @property
-    def last(self) -> tuple[int, int]:
+    def last(self) -> tuple[int, int, int]:
         found = self.spool.transactions
         if not len(found) or int(found.commits[-1]) < self.at.commit:
-            return self.at.commit, self.at.xid
-        return int(found.commits[-1]), int(found.xids[-1])
+            return self.at.commit, self.at.xid, self.at.time
+        return int(found.commits[-1]), int(found.xids[-1]), int(found.times[-1])
+
+    def time_of(self, commit: int) -> int:
+        found = self.spool.transactions
+        return int(found.times[np.searchsorted(found.commits, commit)])
 
     @property
     def fresh_to(self) -> datetime:

@@ -21,14 +21,22 @@ import pyarrow as pa
 from rowtrail.connectors.capture.log import Part
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.errors import PositionLostError
-from rowtrail.connectors.postgres_client import quote
+from rowtrail.connectors.postgres_client import quote, quote_text
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_rows import PostgresRows
 from rowtrail.connectors.sources.postgres_select import Query, in_table, select
 
 _FILL = 0.95  # of a batch: rows are not spread evenly, and a range should be one page
 _TAKES_SMALLEST = 30  # bytes; a row takes no less, with its header
-_BLOCK = 8192
+
+_PLAN = (
+    ("max_parallel_workers_per_gather", 0),
+    ("synchronize_seqscans", "off"),
+    ("enable_indexscan", "off"),
+    ("enable_indexonlyscan", "off"),
+)
+"""Parallel plans, scans that join others under way, and scans of an index (of a key that is mostly
+NULL, say) would not read in the order of the disk, by which a page tells where the next begins."""
 
 Place = tuple[int, int]
 """A row's ctid: block, and number within it."""
@@ -75,15 +83,16 @@ def plan_ranges(connection: Connection, rows: PostgresRows) -> str:
 
 
 def _planned(connection: Connection, limit: int, oid: int, schema: str, name: str) -> list[object]:
-    ((file, size, pages, tuples),) = connection.records(
+    ((file, size, block, pages, tuples),) = connection.records(
         "SELECT pg_catalog.pg_relation_filenode(c.oid)::int8, pg_catalog.pg_relation_size(c.oid), "
-        "c.relpages, c.reltuples FROM pg_catalog.pg_class AS c WHERE c.oid = %s::int8::oid",
+        "current_setting('block_size')::int8, c.relpages, c.reltuples "
+        "FROM pg_catalog.pg_class AS c WHERE c.oid = %s::int8::oid",
         (oid,),
     )
     # Without statistics: as if rows were the smallest, so that no range has much more than a page.
-    density = tuples / pages if pages and tuples > 0 else _BLOCK / _TAKES_SMALLEST
+    density = tuples / pages if pages and tuples > 0 else block / _TAKES_SMALLEST
     step = max(1, int(limit * _FILL / max(density, 1e-3)))
-    return [oid, schema, name, file, -(-size // _BLOCK), step]
+    return [oid, schema, name, file, -(-size // block), step]
 
 
 def parse_ranges(text: str) -> list[Range]:
@@ -267,13 +276,19 @@ def _read_range(
 
 def _check_file(rows: PostgresRows, connection: Connection, leaf: Leaf) -> None:
     """The blocks are those that the ranges were made of. The lock keeps them until the end."""
+    name = rows.stream.name
+    there = f"SELECT pg_catalog.to_regclass({quote_text(leaf.sql)})::oid::int8 AS o"
+    if connection.query(there).column(0)[0].as_py() != leaf.oid:
+        raise PositionLostError(
+            f"Table {leaf.schema}.{leaf.name} was dropped or renamed in the midst of the first "
+            f"read of stream {name}, which had yet to read it. Read it anew: rowtrail run "
+            f"--resnapshot {name}"
+        )
     connection.query(f"LOCK TABLE ONLY {leaf.sql} IN ACCESS SHARE MODE")
-    # Parallel plans and scans that join others under way would not read in the order of the disk.
-    connection.query("SET LOCAL max_parallel_workers_per_gather = 0")
-    connection.query("SET LOCAL synchronize_seqscans = off")
+    for setting, value in _PLAN:
+        connection.query(f"SET LOCAL {setting} = {value}")
     found = connection.query(f"SELECT pg_catalog.pg_relation_filenode({leaf.oid}::oid)::int8 AS f")
     if found.column(0)[0].as_py() != leaf.file:
-        name = rows.stream.name
         raise PositionLostError(
             f"Table {leaf.schema}.{leaf.name} was written anew (by TRUNCATE, VACUUM FULL, CLUSTER "
             f"or ALTER TABLE) in the midst of the first read of stream {name}, so that nobody can "

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from rowtrail.connectors.base import Capture, StreamSpec
 from rowtrail.connectors.capture.log_position import LogPosition
-from rowtrail.connectors.errors import PositionLostError, TransientError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError, TransientError
+from rowtrail.connectors.postgres_errors import sqlstate
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_slot import (
     Slot,
@@ -16,10 +17,13 @@ from rowtrail.connectors.sources.postgres_slot import (
     published,
     read_log_end,
     read_slot,
+    untold,
 )
 from rowtrail.connectors.sources.postgres_spool import Spool, fill_spool
 from rowtrail.connectors.sources.postgres_stream import LogStream
 from rowtrail.connectors.sources.postgres_table import SourceTable
+
+_UNDEFINED = "42704"  # no such object
 
 
 class SharedLog:
@@ -46,8 +50,18 @@ class SharedLog:
             or found.asked_at < asked_at
         ):
             self._forget()
-            found = self._spool = self._peek(slot)
-        if at.commit >= found.confirmed and not found.transactions.has(at.commit, at.xid):
+            try:
+                found = self._spool = self._peek(slot)
+            except ConfigurationError as error:
+                if sqlstate(error.__cause__ or error) != _UNDEFINED:
+                    raise
+                raise _lost(
+                    stream,
+                    f"publication {stream.log} was not there at some place in the log that slot "
+                    f"{stream.log} keeps, so that the server cannot read it",
+                ) from error
+        met = found.transactions
+        if (at.commit >= found.confirmed and not met.has(at)) or met.contradict(at):
             raise other_history(stream)
         return found
 
@@ -92,8 +106,9 @@ class SharedLog:
         end = read_log_end(self._connection)
         slot = read_slot(self._connection, stream.log)
         entry = published(self._connection, stream.log, table)
+        hidden = untold(self._connection, stream.log, table)
         lost = (
-            "the server is another one"
+            "the server is another one, or one that has taken over from it"
             if end.system != at.system
             else f"its replication slot is now {stream.log}, and was {at.slot}"
             if stream.log != at.slot
@@ -108,6 +123,8 @@ class SharedLog:
             else f"table {table.name} was taken out of publication {stream.log} and added again, "
             f"or made again, so that changes may be missing"
             if entry != at.published
+            else f"{hidden}, so that changes of {table.name} may be missing"
+            if hidden is not None
             else f"replication slot {stream.log} has gone on without it, or was made again"
             if slot.confirmed > at.upto
             else "the source is older than its position, perhaps put back from a back-up"

@@ -37,7 +37,7 @@ class Slot:
 class ServerLog:
     """The server's log as it is now."""
 
-    system: str  # identifier of the server's data, the same on its standbys
+    system: str  # identifier of the server's data and its timeline, which a new primary raises
     flushed: int  # where it ends, as far as it is safe on the disk
     snapshot: str  # what is visible at this moment
     now: datetime  # by the server's clock (UTC)
@@ -75,7 +75,9 @@ def read_log_end(connection: Connection) -> ServerLog:
             f"read. Name the primary in the source's URL."
         )
     ((system, flushed, snapshot, now),) = connection.records(
-        "SELECT system_identifier::text, pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn, "
+        "SELECT system_identifier || '/' || "
+        "left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8), "
+        "pg_catalog.pg_current_wal_flush_lsn() - '0/0'::pg_lsn, "
         "pg_catalog.pg_current_snapshot()::text, pg_catalog.clock_timestamp() "
         "FROM pg_catalog.pg_control_system()"
     )
@@ -99,6 +101,36 @@ def published(connection: Connection, name: str, table: SourceTable) -> str | No
         return None
     publication, entry = rows[0]
     return f"{publication}/{entry or f'all {table.oid}'}"
+
+
+def untold(connection: Connection, name: str, table: SourceTable) -> str | None:
+    """What the publication does not tell of a table that is in it, for a message; None: nothing.
+
+    One that Rowtrail made tells all; somebody may have made it otherwise, or changed it.
+    """
+    rows = connection.records(
+        "SELECT p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, p.pubviaroot, "
+        "EXISTS (SELECT FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid "
+        "AND r.prrelid = %(oid)s::oid AND to_jsonb(r) ->> 'prqual' IS NOT NULL), "
+        "(SELECT min(a.relid::text) FROM pg_catalog.pg_partition_ancestors(%(oid)s::oid::regclass) "
+        "AS a WHERE a.relid <> %(oid)s::oid AND (p.puballtables OR EXISTS (SELECT "
+        "FROM pg_catalog.pg_publication_rel AS r WHERE r.prpubid = p.oid AND r.prrelid = a.relid)))"
+        " FROM pg_catalog.pg_publication AS p WHERE p.pubname = %(name)s",
+        {"name": name, "oid": table.oid},
+    )
+    for everything, via_root, filtered, ancestor in rows:
+        if not everything:
+            return f"publication {name} does not publish all of insert, update, delete, truncate"
+        if table.kind == "p" and not via_root:
+            return f"publication {name} has no publish_via_partition_root = true"
+        if ancestor is not None and via_root:
+            return (
+                f"publication {name} has {ancestor} too, whose partition it is, and tells its "
+                f"changes as those of that table"
+            )
+        if filtered:
+            return f"publication {name} has a WHERE for it, and hides some of its rows"
+    return None
 
 
 def peek_query(slot: str, upto: int) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rowtrail.connectors.capture.log_position import LogPosition
 from rowtrail.connectors.capture.pgoutput import Relation
 from rowtrail.connectors.capture.pgoutput_scan import LogScan, Scanned
 from rowtrail.connectors.capture.visibility import visible
@@ -54,8 +55,17 @@ class Transactions:
             times=self.times[:count],
         )
 
-    def has(self, commit: int, xid: int) -> bool:
-        return bool(np.any((self.commits == commit) & (self.xids == np.uint32(xid))))
+    def has(self, at: LogPosition) -> bool:
+        """Whether the transaction that the position names is among them."""
+        same = (self.commits == at.commit) & (self.xids == np.uint32(at.xid))
+        return bool(np.any(same & (self.times == at.time)))
+
+    def contradict(self, at: LogPosition) -> bool:
+        """Whether there is one that whoever came to the position would have met before it."""
+        if at.ordinal:
+            return False
+        new = (self.commits > at.commit) & (self.commits >= at.start)
+        return bool(np.any(new & (self.commits < at.upto)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ Catalogs: https://www.postgresql.org/docs/current/catalogs.html
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.postgres_client import quote
@@ -27,6 +27,8 @@ class TableColumn:
     type_name: str  # pg_type.typname, such as int4, bpchar or _text
     type_kind: str  # pg_type.typtype: b base, e enum, c composite, r range, m multirange
     type_modifier: int  # -1: none
+    own_oid: int  # of the column's own type, as the log tells it
+    own_modifier: int
     casts_to_text: bool  # `::text` is a function of its own, and may differ from the output
     not_null: bool
     generated: bool
@@ -49,6 +51,7 @@ class UniqueIndex:
     name: str
     columns: tuple[str | None, ...]  # None: an expression
     partial: bool  # of the rows that a WHERE chooses
+    immediate: bool  # False: a DEFERRABLE constraint's, which may not hold within a transaction
 
     @property
     def is_plain(self) -> bool:
@@ -74,7 +77,7 @@ class SourceTable:
     primary_key: tuple[str, ...]  # in key order
     unique: tuple[UniqueIndex, ...]
     replica_identity: str  # pg_class.relreplident: d default, f full, n nothing, i index
-    identity_columns: tuple[str, ...]  # that the log names a row by; empty with `n`
+    identity_columns: tuple[str, ...]  # that the log names a row by; empty: by nothing
     partitions: tuple[Partition, ...]  # the leaves of a partitioned table
     is_partition: bool
     has_heirs: bool  # tables that inherit from it the old way; reading it reads them too
@@ -117,6 +120,11 @@ class SourceTable:
             index.is_plain and set(index.columns) <= set(names) for index in self.unique
         )
 
+    def is_always_unique(self, names: Sequence[str]) -> bool:
+        """Whether that holds at each moment within a transaction, too."""
+        immediate = tuple(index for index in self.unique if index.immediate)
+        return replace(self, unique=immediate).is_unique(names)
+
 
 _KINDS = {
     "r": "table",
@@ -147,9 +155,9 @@ def find_table(connection: Connection, name: str) -> SourceTable:
         )
     schema, relation, kind, replica_identity, is_partition, has_heirs = rows[0]
     columns = _columns(connection, oid)
-    primary_key, identity, unique = _indexes(connection, oid, columns)
+    primary_key, immediate, identity, unique = _indexes(connection, oid, columns)
     identities = {
-        "d": primary_key,
+        "d": primary_key if immediate else (),
         "i": identity,
         "f": tuple(column.name for column in columns if not column.generated),
     }
@@ -182,7 +190,7 @@ WITH RECURSIVE bases AS (
 )
 SELECT a.attname, a.attnum, pg_catalog.format_type(a.atttypid, a.atttypmod),
   pg_catalog.format_type(b.oid, b.modifier), b.oid::int8, n.nspname, t.typname, t.typtype::text,
-  b.modifier,
+  b.modifier, a.atttypid::int8, a.atttypmod,
   EXISTS (SELECT FROM pg_catalog.pg_cast AS c WHERE c.castsource = b.oid
     AND c.casttarget = 'pg_catalog.text'::pg_catalog.regtype AND c.castmethod = 'f'),
   b.not_null, a.attgenerated <> '', a.attidentity <> '',
@@ -209,6 +217,8 @@ def _columns(connection: Connection, oid: int) -> tuple[TableColumn, ...]:
             type_name=type_name,
             type_kind=type_kind,
             type_modifier=modifier,
+            own_oid=own_oid,
+            own_modifier=own_modifier,
             casts_to_text=casts_to_text,
             not_null=not_null,
             generated=generated,
@@ -226,6 +236,8 @@ def _columns(connection: Connection, oid: int) -> tuple[TableColumn, ...]:
             type_name,
             type_kind,
             modifier,
+            own_oid,
+            own_modifier,
             casts_to_text,
             not_null,
             generated,
@@ -238,14 +250,17 @@ def _columns(connection: Connection, oid: int) -> tuple[TableColumn, ...]:
 
 def _indexes(
     connection: Connection, oid: int, columns: Sequence[TableColumn]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[UniqueIndex, ...]]:
-    """Primary key, columns of the index that is the replica identity, all unique indexes."""
+) -> tuple[tuple[str, ...], bool, tuple[str, ...], tuple[UniqueIndex, ...]]:
+    """Primary key and whether it is not DEFERRABLE, columns of the index that is the replica
+    identity, all unique indexes."""
     names = {column.number: column.name for column in columns}
     primary: tuple[str, ...] = ()
+    immediate = False
     identity: tuple[str, ...] = ()
     unique = []
-    for name, is_primary, is_identity, partial, numbers in connection.records(
-        "SELECT c.relname, i.indisprimary, i.indisreplident, i.indpred IS NOT NULL, "
+    for name, is_primary, is_immediate, is_identity, partial, numbers in connection.records(
+        "SELECT c.relname, i.indisprimary, i.indimmediate, i.indisreplident, "
+        "i.indpred IS NOT NULL, "
         "(i.indkey::int2[])[0:i.indnkeyatts - 1] "
         "FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid "
         "WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid "
@@ -253,11 +268,14 @@ def _indexes(
         (oid,),
     ):
         keyed = tuple(names.get(number) for number in numbers)
-        unique.append(UniqueIndex(name=name, columns=keyed, partial=partial))
+        unique.append(
+            UniqueIndex(name=name, columns=keyed, partial=partial, immediate=is_immediate)
+        )
         whole = tuple(column for column in keyed if column is not None)
-        primary = whole if is_primary else primary
+        if is_primary:
+            primary, immediate = whole, is_immediate
         identity = whole if is_identity else identity
-    return primary, identity, tuple(unique)
+    return primary, immediate, identity, tuple(unique)
 
 
 def _partitions(connection: Connection, oid: int) -> tuple[Partition, ...]:
