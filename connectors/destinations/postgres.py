@@ -136,7 +136,7 @@ class PostgresDestination:
             translated(doing, self._name),
             transaction(self._session.connection(), keep=keep) as work,
         ):
-            with waiting_for_owner(work, self._name):
+            with waiting_for_owner(work, fence, self._name):
                 hold(work, fence, self._name)
             yield work
 

@@ -39,7 +39,7 @@ def claim_database(connection: Connection, fence: Fence, where: str) -> None:
             # Asked first: even IF NOT EXISTS needs the right to make tables.
             if not work.run("SELECT WHERE to_regclass(?) IS NOT NULL", [work.own(table.name)]):
                 work.run(table.ddl(work.own(table.name)))
-        with waiting_for_owner(work, where):
+        with waiting_for_owner(work, fence, where):
             claim(work, fence, where)
 
 
@@ -49,21 +49,33 @@ def limit_waits(work: Transaction) -> None:
 
 
 @contextmanager
-def waiting_for_owner(work: Transaction, where: str) -> Iterator[None]:
+def waiting_for_owner(work: Transaction, fence: Fence, where: str) -> Iterator[None]:
     """Whoever writes holds the owner row until the end of its transaction. Waits for it within,
     for some seconds; raises TransientError, which says who holds it."""
     limit_waits(work)
     try:
         yield
     except psycopg.errors.LockNotAvailable as error:
+        work.run("ROLLBACK")  # else nothing can be asked
         raise TransientError(
-            f"Another run of this pipeline is writing to {where}: it holds the owner row in table "
-            f"{SCHEMA}.{OWNER.name}. Try again when it has finished. If it hangs, end its session "
-            f"at the server: SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-            f"application_name = 'rowtrail' AND datname = current_database() AND xact_start < "
-            f"now() - interval '{_WAIT_SECONDS} seconds'"
+            f"Another run of pipeline {fence.pipeline} is writing to {where} and holds its row in "
+            f"table {SCHEMA}.{OWNER.name}. Try again when it has finished."
+            f"{_how_to_end(work, fence)}"
         ) from error
     work.run("SET LOCAL lock_timeout TO DEFAULT")
+
+
+def _how_to_end(work: Transaction, fence: Fence) -> str:
+    """The row's `xmax` is the transaction that is changing it, and that has locked itself."""
+    found = work.run(
+        f"SELECT l.pid FROM {work.own(OWNER.name)} AS o JOIN pg_locks AS l "
+        "ON l.locktype = 'transactionid' AND l.transactionid = o.xmax AND l.granted "
+        "WHERE o.pipeline = ?",
+        [fence.pipeline],
+    )
+    if not found:
+        return ""
+    return f" If it hangs, end it at the server: SELECT pg_terminate_backend({found[0][0]})"
 
 
 def _check_encoding(work: Connected, where: str) -> None:
