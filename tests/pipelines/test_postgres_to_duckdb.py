@@ -28,7 +28,8 @@ VALUES = """
 """
 FILL = """
   g * 1.25, CASE WHEN g % 3 > 0 THEN 'é ' || g END, jsonb_build_object('g', g),
-  '2024-01-01'::date + g, '2024-01-01Z'::timestamptz + g * interval '1 hour', decode(lpad(to_hex(g), 8, '0'), 'hex'),
+  '2024-01-01'::date + g, '2024-01-01Z'::timestamptz + g * interval '1 hour',
+  decode(lpad(to_hex(g), 8, '0'), 'hex'),
   g / 3.0, g * interval '1 minute', ARRAY[g, NULL], now()
 """
 COLUMNS = "n, t, j, d, z, b, f, i, a"
