@@ -17,6 +17,8 @@ TABLE = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(10,2), note TEXT, seen INTEGER)"
 )
 
+COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_name = 'orders'"
+
 
 class World:
     """Everything in one folder; each look opens and closes its own connection."""
@@ -25,6 +27,7 @@ class World:
         self.folder = folder
         self.source = folder / "source.db"
         self.target = folder / "target.duckdb"
+        self.destination = f"duckdb:///{self.target}"
         self.ledger = folder / "ledger.db"
         self.clock = 0
         if not self.source.exists():
@@ -64,7 +67,7 @@ class World:
         return Pipeline(
             name="test",
             source=f"sqlite:///{self.source}",
-            destination=f"duckdb:///{self.target}",
+            destination=self.destination,
             ledger=ledger or self.ledger,
             streams=[Stream("orders", **settings)],
             breakers=breakers,
@@ -83,7 +86,7 @@ class World:
 
     def loaded(self) -> dict[int, tuple[Any, ...]]:
         """The live rows at the target, by id."""
-        columns = {name for (name,) in self.query("SELECT column_name FROM (DESCRIBE orders)")}
+        columns = {name for (name,) in self.query(COLUMNS)}
         alive = "WHERE _rowtrail_deleted_at IS NULL" if "_rowtrail_deleted_at" in columns else ""
         rows = self.query(f"SELECT id, CAST(amount AS VARCHAR), note FROM orders {alive}")
         assert len(rows) == len({row[0] for row in rows}), "a record stands twice at the target"
