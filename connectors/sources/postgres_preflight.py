@@ -194,6 +194,17 @@ def _log_problems(
             + ", ".join(f"ENABLE ALWAYS TRIGGER {quote(name)}" for name in there.triggers),
             fatal=False,
         )
+    ((unlogged,),) = connection.records(
+        "SELECT c.relpersistence = 'u' FROM pg_catalog.pg_class AS c WHERE c.oid = %s", (table.oid,)
+    )
+    if unlogged:
+        yield Problem(
+            stream=stream.name,
+            message=f"{table.name} is UNLOGGED: when the server crashes it is emptied, and no "
+            f"trigger sees that.",
+            remedy=f"After a crash run: rowtrail run --resnapshot {stream.name}",
+            fatal=False,
+        )
     if table.kind == "p":
         yield Problem(
             stream=stream.name,

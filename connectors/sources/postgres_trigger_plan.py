@@ -212,7 +212,7 @@ def _forget(connection: Connection, log: str, snapshot: str) -> None:
         )
         if cursor.rowcount == 1:
             cursor.execute(
-                f"DELETE FROM {in_schema(log)} WHERE xid < pg_snapshot_xmax(%s::pg_snapshot) "
-                f"AND pg_visible_in_snapshot(xid, %s::pg_snapshot)",
-                (snapshot, snapshot),
+                f"DELETE FROM {in_schema(log)} "
+                f"WHERE xid < pg_snapshot_xmax('{snapshot}'::pg_snapshot) "
+                f"AND pg_visible_in_snapshot(xid, '{snapshot}'::pg_snapshot)"
             )

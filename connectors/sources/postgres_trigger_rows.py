@@ -65,7 +65,7 @@ class PostgresLoggedRows(PostgresRows):
     def log_now(self, entry: str | None) -> LogNow | None:
         seq, xid, at = entry.split(" ", 2) if entry is not None else (None, None, None)
         rows = self.connection.records(
-            _NOW.format(log=self.log, logs=LOGS),
+            _NOW.format(log=self.log.replace("%", "%%"), logs=LOGS),
             {
                 "entry": entry,
                 "seq": seq,

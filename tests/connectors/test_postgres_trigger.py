@@ -665,6 +665,48 @@ def test_names_of_logs() -> None:
     assert len(log_name("shop", "ö" * 31, " truncate").encode()) <= 63
 
 
+def test_names_that_mean_something_to_the_drivers(database: PostgresDatabase) -> None:
+    name, key = '100% "{c}" %s', "{c} %(x)s ?"
+    quoted = database.quote(name)
+    database.run(f"CREATE TABLE {quoted} ({database.quote(key)} text PRIMARY KEY, seen int)")
+    for capture in (Capture.TRIGGER, Capture.CURSOR, Capture.SNAPSHOT):
+        chosen = stream(table=name, capture=capture, cursor="seen")
+        follower = follow(database, chosen)
+        with database.source() as source:
+            source.preflight([chosen])
+            database.connection.execute(f"INSERT INTO {quoted} VALUES ('%s {{c}}', 1)".encode())
+            follower.read(source)
+            assert follower.live().keys() == {("%s {c}",)}
+            keys = pa.record_batch({key: ["%s {c}"]})
+            assert source.fetch(chosen, keys, follower.state(source)).operations[0].as_py() == 2
+            assert follower.position is not None
+            source.acknowledge({"t": (chosen, follower.position)})
+        database.run(f"TRUNCATE {quoted}")
+    assert database.select("SELECT count(*) FROM _rowtrail.logs") == [(1,)]
+
+
+def test_an_unlogged_table_may_be_emptied_unseen(database: PostgresDatabase) -> None:
+    database.run("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)")
+    follow(database)
+    with database.source() as source:
+        (problem,) = source.preflight([stream()])
+    assert not problem.fatal
+    assert "UNLOGGED" in problem.message
+
+
+def test_the_type_of_a_logged_key_cannot_be_changed_unseen(database: PostgresDatabase) -> None:
+    """Else the log could not take the new values, and the application's writes would fail."""
+    database.run(TABLE)
+    follow(database)
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="used in a trigger"):
+        database.run("ALTER TABLE t ALTER COLUMN id TYPE bigint")
+    with database.source() as source:
+        source.execute(source.removal_plan([stream()]))
+        database.run("ALTER TABLE t ALTER COLUMN id TYPE bigint")
+        source.execute(source.capture_plan([stream()]))
+    database.run(f"INSERT INTO t VALUES ({2**40}, 'x')")
+
+
 def test_a_table_with_the_longest_name(database: PostgresDatabase) -> None:
     name = "ö" * 31
     database.run(f'CREATE TABLE "{name}" (id int PRIMARY KEY)')
