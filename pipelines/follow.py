@@ -27,10 +27,14 @@ from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.pending import carry_out_pending
 from rowtrail.pipelines.results import StreamResult
 from rowtrail.pipelines.run_stream import breakers_of, note_stop, run_stream
+from rowtrail.pipelines.shared_log import give_up, let_move_on
 from rowtrail.pipelines.stream_results import with_held_back
 
 POLL_SECONDS = 30.0
 """So often streams of other captures than `log` are read again."""
+
+LOOK_SECONDS = 60.0
+"""So often it is asked how much of its log the source keeps for streams that do not go on."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -75,6 +79,8 @@ class _Follow:
     results: dict[str, StreamResult]
     stop: Callable[[], bool]
     polled: float = field(default_factory=time.monotonic)
+    looked: float = field(default_factory=time.monotonic)
+    following: frozenset[str] = frozenset()  # streams of the log that go on
     failures: int = 0  # of the connection, one after another
 
     def run(
@@ -118,6 +124,7 @@ class _Follow:
         lanes: Mapping[str, ReadyStream],
         others: Sequence[StreamDefinition],
     ) -> None:
+        self.following = frozenset(lanes)
         positions = {name: ready.state.position for name, ready in lanes.items()}
         asked: dict[str, tuple[StreamSpec, ReadState]] = {
             name: (ready.lane.stream.source_spec(), ready.state) for name, ready in lanes.items()
@@ -153,6 +160,10 @@ class _Follow:
         """What is done while nothing changes."""
         self.opened.lease.check()
         carry_out_pending(self.opened, self.run_id)
+        if time.monotonic() - self.looked >= LOOK_SECONDS:
+            self.looked = time.monotonic()
+            give_up(self.opened, self.following)
+            let_move_on(self.opened)
         if others and time.monotonic() - self.polled >= POLL_SECONDS:
             for stream in others:
                 found = run_stream(self.opened, stream, self.run_id, None)

@@ -1,9 +1,9 @@
 """The first snapshot of a table: ranges of its blocks, read side by side by several connections.
 
-A range is some consecutive blocks of a table or of one partition, about as many as one batch of
-rows fills. Reading by blocks needs no index, goes over the disk in order, and works for every key.
-Each page is one short transaction, so that no old snapshot keeps the server from cleaning up: a row
-that moves between two of them is told by the log.
+A range is some consecutive blocks of a table or of one partition, and is read in pages of exactly
+one batch of rows (targets take whole batches faster). Reading by blocks needs no index, goes over
+the disk in order, and works for every key. Each page is one short transaction, so that no old
+snapshot keeps the server from cleaning up: a row that moves between two of them is told by the log.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rowtrail.connectors.base import StreamSpec
 from rowtrail.connectors.capture.log import Part
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.errors import PositionLostError
@@ -26,8 +27,8 @@ from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_rows import PostgresRows
 from rowtrail.connectors.sources.postgres_select import Query, in_table, select
 
-_FILL = 0.95  # of a batch: rows are not spread evenly, and a range should be one page
-_TAKES_SMALLEST = 30  # bytes; a row takes no less, with its header
+_BATCHES = 8  # of a range: few enough that readers end together, as only its last one is not whole
+_ROWS_OF_A_BLOCK = 100  # where the server has no statistics yet
 
 _PLAN = (
     ("max_parallel_workers_per_gather", 0),
@@ -76,23 +77,26 @@ def plan_ranges(connection: Connection, rows: PostgresRows) -> str:
     parts = [(one.oid, one.schema, one.name) for one in table.partitions]
     leaves = parts if table.kind == "p" else [(table.oid, table.schema, table.relation)]
     return json.dumps(
-        [_planned(connection, rows.stream.batch_rows, *leaf) for leaf in leaves],
+        [_planned(connection, rows.stream, *leaf) for leaf in leaves],
         separators=(",", ":"),
         ensure_ascii=False,
     )
 
 
-def _planned(connection: Connection, limit: int, oid: int, schema: str, name: str) -> list[object]:
+def _planned(
+    connection: Connection, stream: StreamSpec, oid: int, schema: str, name: str
+) -> list[object]:
     ((file, size, block, pages, tuples),) = connection.records(
         "SELECT pg_catalog.pg_relation_filenode(c.oid)::int8, pg_catalog.pg_relation_size(c.oid), "
         "current_setting('block_size')::int8, c.relpages, c.reltuples "
         "FROM pg_catalog.pg_class AS c WHERE c.oid = %s::int8::oid",
         (oid,),
     )
-    # Without statistics: as if rows were the smallest, so that no range has much more than a page.
-    density = tuples / pages if pages and tuples > 0 else block / _TAKES_SMALLEST
-    step = max(1, int(limit * _FILL / max(density, 1e-3)))
-    return [oid, schema, name, file, -(-size // block), step]
+    density = tuples / pages if pages and tuples > 0 else _ROWS_OF_A_BLOCK
+    blocks = -(-size // block)
+    batches = blocks * density / stream.batch_rows
+    ranges = max(round(batches / _BATCHES), min(stream.readers, int(batches)), 1)
+    return [oid, schema, name, file, blocks, max(1, -(-blocks // ranges))]
 
 
 def parse_ranges(text: str) -> list[Range]:
