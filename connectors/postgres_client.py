@@ -28,6 +28,8 @@ SETTINGS: Mapping[str, str] = {
     "bytea_output": "hex",
     "extra_float_digits": "1",
     "xmlbinary": "base64",
+    # Names are part of texts such as a regclass; ADBC knows types by those of their functions.
+    "quote_all_identifiers": "off",
     "row_security": "off",
 }
 """Of every connection: values come as the same text whatever the server, the database or the role
