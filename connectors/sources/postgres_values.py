@@ -100,8 +100,11 @@ def _selection(column: TableColumn, data_type: pa.DataType, text: str) -> str:
 
 
 def _widened(column: TableColumn) -> str:
-    """So that one conversion serves for integers and numerics alike."""
-    return "{c}" if column.type_name in ("float4", "float8") else "{c}::numeric"
+    """So that one conversion serves for integers and numerics alike.
+
+    As text, since the driver reads no numeric of 131,069 digits or more, and fails for all rows.
+    """
+    return "{c}" if column.type_name in ("float4", "float8") else "{c}::numeric::text"
 
 
 def _conversion(data_type: pa.DataType) -> Callable[[pa.Array], pa.Array]:
@@ -143,13 +146,17 @@ def _within(array: pa.Array, stored: pa.DataType, low: int, high: int) -> pa.Arr
     return pc.if_else(inside, array, pa.scalar(None, array.type))
 
 
+_SPECIAL = ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity")
+"""As the driver writes them, and as the server does."""
+
+
 def _numbers(array: pa.Array, data_type: pa.DataType) -> pa.Array:
     """numeric has NaN and both infinities, which no decimal has; they may well be many.
 
     Arrow's own cast goes wrong without a word beyond 38 digits, so it is guarded.
     """
     texts = _stored(array)
-    special = pc.is_in(texts, pa.array(["nan", "inf", "-inf"]))
+    special = pc.is_in(texts, pa.array(_SPECIAL))
     if pc.any(special).as_py():
         texts = pc.if_else(special, pa.scalar(None, texts.type), texts)
     return cast_text(texts, data_type, "numeric")[0]
