@@ -94,6 +94,8 @@ _QUOTED = re.compile(r'".*"|\b0x[0-9a-f]+', re.S)
 _ABOUT_VALUES = ("22", "23", "54000")  # data, constraints, a value too large for an index or a page
 _NOT_NULL = "23502"
 _DRIVER_NOISE = re.compile(r"^[A-Z_ ]+: (\[libpq\] )?")
+# ADBC: "Failed to execute query '…': the reason", and "the reason … Query was: …".
+_QUERY = re.compile(r"Failed to execute query '.*': |^Query was: .*", re.S | re.M)
 
 
 @contextmanager
@@ -181,7 +183,8 @@ def _words(error: BaseException) -> str:
     primary = getattr(diagnostics, "message_primary", None)
     if primary:
         return str(primary).rstrip(".")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _QUERY.sub("", str(error))  # a query has words, too, that would be taken for a reason
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     words = _DRIVER_NOISE.sub("", lines[0]) if lines else type(error).__name__
     # psycopg: "connection failed: …, host: …, FATAL: the reason"; ADBC: "… ERROR: the reason".
     for mark in ("FATAL: ", "ERROR: "):
