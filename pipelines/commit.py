@@ -26,7 +26,7 @@ from rowtrail.pipelines.endings import ends_of, matches
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
-from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.retrying import Patience
 from rowtrail.pipelines.stages import FailedRow, Staged
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Lane:
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
     stage: Callable[[Changes, Budget], Staged]
+    patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
 
 
@@ -138,7 +139,7 @@ def commit_batch(
         )
         try:
             with clock.measure(Stage.LOAD):
-                superseded = retry_transient(partial(_write, lane, plan, receipt, ended))  # 4
+                superseded = lane.patience.retry(partial(_write, lane, plan, receipt, ended))  # 4
         except RecordError:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
                 plan = isolate_load(lane, changes, plan, receipt, budget)
@@ -241,7 +242,8 @@ def isolate_load(
     """Finds the load rows that the target refuses, and moves them to the failures."""
 
     def probe(start: int, stop: int) -> None:
-        lane.destination.write(plan.part(start, stop).load(receipt, ()), probe=True)
+        load = plan.part(start, stop).load(receipt, ())
+        lane.patience.retry(partial(lane.destination.write, load, probe=True))
 
     judge = Judge(
         stream=lane.stream.name,

@@ -81,6 +81,7 @@ def make_ready(
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
         stage=partial(stage, steps=stream.transforms),
+        patience=opened.patience,
         code_fingerprint=code_fingerprint(stream),
     )
     state = ReadState(

@@ -20,7 +20,7 @@ from rowtrail.pipelines.lease import HeldLease, holder
 from rowtrail.pipelines.patterns import Resolved, known_targets, resolve
 from rowtrail.pipelines.progress import Reporter
 from rowtrail.pipelines.recovery import recover, settle
-from rowtrail.pipelines.retrying import retry_transient
+from rowtrail.pipelines.retrying import OPENING_PATIENCE, Patience, retry_transient
 
 LedgerOpener = Callable[[Path, str], Ledger]
 """Opens the ledger at a path for the pipeline of a name."""
@@ -37,6 +37,7 @@ class OpenPipeline:
     lease: HeldLease
     reporter: Reporter
     faults: Faults
+    patience: Patience
     resolved: Resolved  # what the patterns found; its definition is this one
     opened_at: float = field(default_factory=time.monotonic)  # streams need no newer end of a log
     source_in_use: Lock = field(default_factory=Lock)  # batches are read ahead in another thread
@@ -61,11 +62,12 @@ def open_pipeline(
         lease = HeldLease(ledger, holder())
         stack.callback(lease.close)
         fence = Fence(pipeline=definition.name, ledger_id=ledger.id, generation=lease.generation)
-        source = retry_transient(partial(open_source, definition.source))
+        patiently = partial(retry_transient, seconds=OPENING_PATIENCE, note=reporter.note)
+        source = patiently(partial(open_source, definition.source))
         stack.callback(source.close)
-        destination = retry_transient(partial(open_destination, definition.destination, fence))
+        destination = patiently(partial(open_destination, definition.destination, fence))
         stack.callback(destination.close)
-        resolved = retry_transient(partial(resolve, definition, source, known_targets(ledger)))
+        resolved = patiently(partial(resolve, definition, source, known_targets(ledger)))
         yield OpenPipeline(
             definition=resolved.definition,
             resolved=resolved,
@@ -75,6 +77,7 @@ def open_pipeline(
             lease=lease,
             reporter=reporter,
             faults=faults,
+            patience=Patience(reporter.note),
         )
 
 

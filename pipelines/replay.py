@@ -14,13 +14,13 @@ from rowtrail.checkpoints.states import (
     StreamState,
 )
 from rowtrail.connectors.changes import Changes
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, TransientError
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import Breakers
 from rowtrail.pipelines.fetching import no_such_key
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lane import ReadyStream, make_ready
-from rowtrail.pipelines.opening import OpenPipeline
+from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.portions import Sorted, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
@@ -80,6 +80,20 @@ def carry_out(
             *map(str, found.left),
         ),
     )
+
+
+def carry_out_patiently(opened: OpenPipeline, decision: Decision, run_id: str) -> Replayed:
+    """As `carry_out`, and again when a database did not answer: that changes nothing, once it is
+    known whether the batch that was cut off is at the target."""
+
+    def attempt() -> Replayed:
+        try:
+            return carry_out(opened, decision, run_id)
+        except TransientError:
+            settle_unfinished(opened)
+            raise
+
+    return opened.patience.retry(attempt)
 
 
 def must_wait(opened: OpenPipeline, decision: Decision) -> str | None:

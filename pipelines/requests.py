@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from rowtrail.checkpoints.errors import LeaseHeldError
 from rowtrail.checkpoints.ledger import Ledger
@@ -32,7 +33,7 @@ from rowtrail.pipelines.opening import (
 )
 from rowtrail.pipelines.patterns import known_targets, resolve_known
 from rowtrail.pipelines.progress import Reporter, Silent
-from rowtrail.pipelines.replay import Replayed, carry_out
+from rowtrail.pipelines.replay import Replayed, carry_out, carry_out_patiently
 
 FROM_STAGES = (Stage.EXTRACT, Stage.TRANSFORM)
 """Where a person may let a record go on, beside the stage that failed."""
@@ -133,13 +134,13 @@ def _carry_out_if_free(
 
 def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[RequestResult]:
     results = []
-    for note in recover_streams(opened):
+    for note in opened.patience.retry(partial(recover_streams, opened)):
         opened.reporter.note(note)
     run_id = opened.ledger.runs.start(RunKind.REQUEST)
     errors: list[RowtrailError] = []
     for decision in decisions:
         try:
-            replayed = carry_out(opened, decision, run_id)
+            replayed = carry_out_patiently(opened, decision, run_id)
         except OwnershipError:
             raise
         except RowtrailError as error:

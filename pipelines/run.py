@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 from rowtrail.checkpoints.errors import LedgerError
@@ -57,7 +58,7 @@ def run_pipeline(
         resolved = opened.resolved
         chosen = tuple(map(resolved.stream, options.streams)) or opened.definition.streams
         resnapshot = tuple(map(resolved.stream, options.resnapshot))
-        recovered = recover_streams(opened)
+        recovered = opened.patience.retry(partial(recover_streams, opened))
         for note in recovered:
             opened.reporter.note(note)
         register(opened.ledger, opened.definition)
@@ -67,7 +68,7 @@ def run_pipeline(
                 opened.ledger.streams.begin_epoch(stream.name, stream.capture.value, stream.target)
             names = {stream.name for stream in chosen}
             given_up = give_up(opened, names - _paused(opened, chosen))
-            install_capture(opened, chosen)
+            opened.patience.retry(partial(install_capture, opened, chosen))
             decisions = carry_out_pending(opened, run_id)
             results = {
                 stream.name: run_stream(opened, stream, run_id, options.allow_deletes)

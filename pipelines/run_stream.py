@@ -24,7 +24,6 @@ from rowtrail.pipelines.lane import ReadyStream, make_ready, skip_reason
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.read_ahead import ReadAhead
 from rowtrail.pipelines.results import BatchResult, StreamResult
-from rowtrail.pipelines.retrying import retry_transient
 from rowtrail.pipelines.stream_results import with_held_back
 
 
@@ -69,7 +68,7 @@ def _committed(
     once more."""
     whole = False
     while not whole:
-        ready = retry_transient(partial(make_ready, opened, stream, run_id, breakers))
+        ready = opened.patience.retry(partial(make_ready, opened, stream, run_id, breakers))
         position, whole = ready.state.position, True
         with closing(_batches(opened, ready)) as batches:
             for changes in batches:
@@ -125,7 +124,7 @@ def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, Non
                 reading, state = None, _at_ledger(opened, ready)
                 raise
 
-        while (changes := retry_transient(following)) is not None:
+        while (changes := opened.patience.retry(following)) is not None:
             yield changes
 
 

@@ -31,8 +31,9 @@ from rowtrail.connectors.sources.postgres_shared_log import SharedLog
 from rowtrail.connectors.sources.postgres_streams import describe_stream
 from rowtrail.connectors.sources.postgres_trigger_rows import open_logged_rows
 
-_LOCK_SECONDS = 10
-"""A plan waits so long for a table's lock: while it waits, the application's writers wait, too."""
+_LOCK_SECONDS = 3
+"""A plan waits so long for a table's lock: while it waits, the application's writers wait, too. A
+run tries again some moments later, when the writers that queued up are through."""
 
 
 class PostgresSource:

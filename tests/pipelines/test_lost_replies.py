@@ -21,6 +21,7 @@ from tests.pipelines.world import World
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_WAIT", 0)
     monkeypatch.setattr(retrying, "LONGEST_WAIT", 0)
+    monkeypatch.setattr(retrying, "PATIENCE", 0)
 
 
 def assert_one_outcome_each(world: World, keys: range) -> None:
