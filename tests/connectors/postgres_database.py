@@ -51,5 +51,16 @@ class PostgresDatabase(SourceDatabase):
             [self.quote(table)],
         ).fetchall()
 
+    def has_extension(self, name: str) -> bool:
+        """Whether the server brings it (a build from PyPI does not); it is there afterwards."""
+        if not self.select(f"SELECT FROM pg_available_extensions WHERE name = '{name}'"):
+            return False
+        self.run(f"CREATE EXTENSION IF NOT EXISTS {name}")
+        return True
+
+    def has_icu(self) -> bool:
+        """Whether the server was built with ICU's collations (a build from PyPI was not)."""
+        return bool(self.select("SELECT FROM pg_collation WHERE collname = 'de-x-icu'"))
+
     def close(self) -> None:
         self.connection.close()

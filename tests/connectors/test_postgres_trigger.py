@@ -167,11 +167,9 @@ def test_a_changed_key_logs_the_new_one_first(database: PostgresDatabase) -> Non
 
 def test_a_key_that_changes_its_case_alone(database: PostgresDatabase) -> None:
     """citext takes the two for equal; the ledger does not."""
-    database.run(
-        "CREATE EXTENSION citext",
-        "CREATE TABLE t (id citext PRIMARY KEY, v int)",
-        "INSERT INTO t VALUES ('Foo', 1)",
-    )
+    if not database.has_extension("citext"):
+        pytest.skip("the server does not bring citext")
+    database.run("CREATE TABLE t (id citext PRIMARY KEY, v int)", "INSERT INTO t VALUES ('Foo', 1)")
     follower = follow(database)
     database.run("UPDATE t SET id = 'foo'")
     assert catch_up(database, follower) == [
