@@ -15,8 +15,11 @@ from typing import NamedTuple, Protocol
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rowtrail.connectors.base import ReadState
+from rowtrail.connectors.capture.key_sums import SummedTable, differing
 from rowtrail.connectors.capture.pages import (
     KeyedTable,
     Mask,
@@ -30,7 +33,12 @@ from rowtrail.connectors.capture.pages import (
     whole_keys,
 )
 from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import key_range, keys_gone, keys_unknown
+from rowtrail.connectors.capture.reconcile import (
+    KeyRange,
+    key_range,
+    keys_gone,
+    keys_unknown,
+)
 from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes, scratch
 from rowtrail.connectors.changes import Changes, Version
 
@@ -242,21 +250,69 @@ def _keys(
     state: ReadState,
     at: CursorPosition,
 ) -> Generator[Changes, None, CursorPosition]:
-    """Compares all keys, range by range; reports what is gone, and what nothing is known of."""
+    """Compares all keys; reports what is gone, and what nothing is known of.
+
+    Where the source can sum its keys, only ranges that differ are looked at one key after another.
+    """
+    if at.after is None and isinstance(table, SummedTable):
+        starts = table.key_starts()
+        if starts is not None:
+            for span in differing(table, state.known, starts):
+                at = replace(at, after=_bound(span.after), known=_key(span.after))
+                at = yield from _key_pages(engine, table, state, at, span.upto)
+            return at.enter("done")
+    at = yield from _key_pages(engine, table, state, at, None)
+    return at.enter("done")
+
+
+def _bound(key: int | None) -> Values | None:
+    """A key in the source's own terms."""
+    return None if key is None else (str(key),)
+
+
+def _key(key: int | None) -> Values | None:
+    return None if key is None else (key,)
+
+
+def _key_pages(
+    engine: duckdb.DuckDBPyConnection,
+    table: CursorTable,
+    state: ReadState,
+    at: CursorPosition,
+    upto: int | None,
+) -> Generator[Changes, None, CursorPosition]:
+    """Compares the keys beyond the position's, range by range, to the end or up to this one."""
     more = True
     while more:
         found = table.key_page(at.after)
-        more = found.full
-        span = key_range(found.keys, at.known, more=more)
-        gone = keys_gone(engine, table.schema, state.known, span, found.keys)
-        unknown = keys_unknown(engine, table.schema, state.known, span, found.keys)
+        keys, more = found.keys, found.full
+        span = key_range(keys, at.known, more=more)
+        if upto is not None and (span is None or span.upto is None or span.upto > (upto,)):
+            keys = keys.filter(pc.less_equal(keys.column(0), upto))
+            span, more = KeyRange(at.known, (upto,)), False
+        gone = _gone(engine, table, state, span, keys)
+        unknown = keys_unknown(engine, table.schema, state.known, span, keys)
         if len(gone):
             at = at.step()
             yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
-        at = replace(at, after=found.last, known=last_key(found.keys) or at.known)
+        at = replace(at, after=found.last, known=last_key(keys) or at.known)
         if len(unknown):
             at = at.step()
             page = table.lookup(unknown)
             there: Mask = page.extra[0].to_numpy(zero_copy_only=False)
             yield page_changes(table, at.version(state.epoch), at.token(), page=page, chosen=there)
-    return at.enter("done")
+    return at
+
+
+def _gone(
+    engine: duckdb.DuckDBPyConnection,
+    table: CursorTable,
+    state: ReadState,
+    span: KeyRange | None,
+    keys: pa.RecordBatch,
+) -> pa.RecordBatch:
+    """Keys of the range that the source has not; each was looked up before it counts as deleted."""
+    suspects = keys_gone(engine, table.schema, state.known, span, keys)
+    if not len(suspects):
+        return suspects
+    return suspects.filter(pc.invert(table.lookup(suspects).extra[0]))

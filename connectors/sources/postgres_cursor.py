@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
 from rowtrail.connectors.base import StreamSpec
 from rowtrail.connectors.capture.cursor import CursorBounds
+from rowtrail.connectors.capture.key_sums import KeySum
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_horizon import UNREPORTED_SECONDS, Horizon, horizon
+from rowtrail.connectors.sources.postgres_key_sums import key_starts, key_sums
 from rowtrail.connectors.sources.postgres_keys import KeyColumn, key_column, row_beyond
 from rowtrail.connectors.sources.postgres_rows import PostgresRows, key_columns
 from rowtrail.connectors.sources.postgres_select import Selected, in_table
@@ -48,7 +51,7 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresCursorRows(PostgresRows):
-    """Implements `CursorTable`."""
+    """Implements `CursorTable` and `SummedTable`."""
 
     cursor: KeyColumn
     kind: str  # pg_type.typname
@@ -67,6 +70,12 @@ class PostgresCursorRows(PostgresRows):
         if self.kind in TIMES:
             return self._timed(settled, newest, seen)
         return self._drawn(settled, newest, seen)
+
+    def key_starts(self) -> list[int] | None:
+        return key_starts(self)
+
+    def key_sums(self, starts: Sequence[int]) -> Mapping[int, KeySum]:
+        return key_sums(self, starts)
 
     def full_page(self, bounds: CursorBounds, after: Values | None) -> Page:
         """All rows in key order, beyond this key."""
