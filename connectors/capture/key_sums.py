@@ -40,9 +40,9 @@ MIXERS = (
 
 
 class KeySum(NamedTuple):
-    """How many keys there are, and the sums of what each mixer makes of them."""
+    """The number of keys, and the sums of what each mixer makes of them."""
 
-    count: int
+    number: int
     sums: tuple[int, ...]
 
 
