@@ -36,6 +36,9 @@ SETTINGS: Mapping[str, str] = {
 prefers, and rows that a policy hides from this user are an error rather than not there."""
 
 _CONNECT_SECONDS = 10
+_KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
+"""Seconds, and how often: a network that is gone without a word is noticed within a minute. Most
+systems would wait for two hours."""
 
 
 class PostgresUrl:
@@ -67,6 +70,7 @@ class PostgresUrl:
         self._conninfo = {
             "application_name": "rowtrail",
             "connect_timeout": str(_CONNECT_SECONDS),
+            **_KEEPALIVES,
             **{name: str(value) for name, value in given.items()},
             "options": f"{given.get('options', '')} {options}".strip(),
         }

@@ -2,8 +2,11 @@
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4. Each value has its
 length in front, -1 for NULL. Columns of one width stand side by side in one matrix of bytes, with
-the lengths of the texts between them; Arrow then joins matrices and texts row by row. 12 times as
-fast as ADBC's ingestion and 9 times as Arrow's CSV writer (122,880 rows of 14 columns).
+the lengths of the texts between them; Arrow then joins matrices and texts row by row.
+
+Takes half of the processor's time of ADBC's ingestion and a quarter of what CSV takes at either end
+(112, 200 and 380 ms here, 199, 219 and 404 ms at the server, for 122,880 rows of 14 columns), and
+leaves types and errors in our hands, on the one connection that a transaction has.
 """
 
 from __future__ import annotations

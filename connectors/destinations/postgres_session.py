@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from rowtrail.connectors.destinations.postgres_sql import Backend, Connected, Connection
+from rowtrail.connectors.destinations.postgres_sql import Connected, Connection
 from rowtrail.connectors.postgres_client import PostgresUrl, connect, connect_adbc
 from rowtrail.connectors.postgres_errors import translated
 
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 _IDLE_SECONDS = 60
 """A transaction whose client has gone silent for so long is ended by the server: it would hold the
 owner row, and with it whoever takes over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A process of the server, told from a later one with the same number."""
+
+    pid: int
+    started: datetime
 
 
 class Session:

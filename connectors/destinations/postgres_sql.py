@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
@@ -119,11 +118,3 @@ def transaction(connection: Connection, *, keep: bool = True) -> Iterator[Transa
             "PostgreSQL rolled a transaction back that was to be committed, so nothing was "
             "written. This is an error of Rowtrail; report it with the server's log."
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Backend:
-    """A process of the server, told from a later one with the same number."""
-
-    pid: int
-    started: datetime

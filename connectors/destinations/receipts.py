@@ -8,6 +8,7 @@ from datetime import UTC
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rowtrail.connectors.base import Receipt
@@ -52,7 +53,7 @@ def superseded_of(work: Statements, batch_id: str) -> bytes | None:
     return bytes(rows[0][0]) if rows else None
 
 
-def row_numbers(mask: np.typing.NDArray[np.bool_]) -> bytes:
+def row_numbers(mask: npt.NDArray[np.bool_]) -> bytes:
     """The rows that a mask chooses, as a receipt holds them."""
     return np.flatnonzero(mask).astype("<u4").tobytes()
 
