@@ -11,11 +11,13 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rowtrail.connectors.base import StreamSpec
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes, row_hashes
 from rowtrail.connectors.changes import (
+    OPERATION_TYPE,
     Changes,
     Operation,
     Rejected,
@@ -201,6 +203,24 @@ def page_changes(
         watermark=complete,
         page=hashed,
         read_complete=complete is not None,
+    )
+
+
+def fetched_changes(
+    stream: str, schema: TableSchema, page: Page, version: Version, position: str
+) -> Changes:
+    """Rows that were looked up by key: as they are now, or deletes where there is none."""
+    fits = pa.array(page.fits())
+    rows = page.rows.filter(fits)
+    operations = pc.if_else(page.extra[0], int(Operation.UPDATE), int(Operation.DELETE))
+    return Changes(
+        stream=stream,
+        schema=schema,
+        rows=rows,
+        operations=operations.cast(OPERATION_TYPE).filter(fits),
+        versions=constant_versions(version, len(rows)),
+        position=position,
+        rejected=tuple(misfit.rejected(Operation.UPDATE, version) for misfit in page.misfits),
     )
 
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
 from rowtrail.connectors.capture import cursor, log, snapshot, trigger_windows
-from rowtrail.connectors.capture.pages import Page
-from rowtrail.connectors.changes import (
-    OPERATION_TYPE,
-    Changes,
-    Operation,
-    Version,
-    constant_versions,
-)
+from rowtrail.connectors.capture.pages import fetched_changes
+from rowtrail.connectors.changes import Changes, Version
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.connectors.sources import postgres_log_plan, postgres_trigger_plan
 from rowtrail.connectors.sources.postgres_connection import Connection
@@ -89,7 +82,9 @@ class PostgresSource:
         """The current rows of these keys. Versions are those that the position has applied."""
         described = describe_stream(self._connection, stream)
         page = open_rows(self._connection, stream, described).lookup(keys)
-        return _fetched(stream, described.schema, page, state)
+        return fetched_changes(
+            stream.name, described.schema, page, _version(stream, state), state.position or ""
+        )
 
     def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
         """Deletes what every stream has behind it: entries of change logs, and the server's log."""
@@ -161,22 +156,11 @@ class PostgresSource:
         self._connection.close()
 
 
-def _fetched(stream: StreamSpec, schema: TableSchema, page: Page, state: ReadState) -> Changes:
-    version = Version(state.epoch, 0, 0, 0)
-    if state.position is not None:
-        version = _POSITION_VERSIONS[stream.capture](stream.name, state.epoch, state.position)
-    fits = pa.array(page.fits())
-    rows = page.rows.filter(fits)
-    operations = pc.if_else(page.extra[0], int(Operation.UPDATE), int(Operation.DELETE))
-    return Changes(
-        stream=stream.name,
-        schema=schema,
-        rows=rows,
-        operations=operations.cast(OPERATION_TYPE).filter(fits),
-        versions=constant_versions(version, len(rows)),
-        position=state.position or "",
-        rejected=tuple(misfit.rejected(Operation.UPDATE, version) for misfit in page.misfits),
-    )
+def _version(stream: StreamSpec, state: ReadState) -> Version:
+    """What the position has applied, a lower bound of a row that is read now."""
+    if state.position is None:
+        return Version(state.epoch, 0, 0, 0)
+    return _POSITION_VERSIONS[stream.capture](stream.name, state.epoch, state.position)
 
 
 _POSITION_VERSIONS = {

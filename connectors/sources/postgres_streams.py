@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from rowtrail.connectors.base import Capture, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
-from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
+from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_table import SourceTable, TableColumn, find_table
 from rowtrail.connectors.sources.postgres_types import NUMBERS, TIMES, arrow_type
 from rowtrail.connectors.sources.postgres_values import ValueReader, value_reader
+from rowtrail.connectors.sources.stream_columns import chosen_columns, stream_key
 
 _TEXTS = ("text", "varchar", "uuid")
 
@@ -33,8 +34,8 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
             f"{table.name} is a {table.what}, so triggers do not see what changes in it. Use "
             f"capture `snapshot` or `cursor` for stream {stream.name}."
         )
-    key = _key(stream, table)
-    readers = tuple(_reader(stream, table, column) for column in _chosen(stream, table, key))
+    key = stream_key(stream, table)
+    readers = tuple(_reader(stream, table, column) for column in chosen_columns(stream, table, key))
     columns = tuple(
         Column(
             name=reader.name,
@@ -50,46 +51,6 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
         readers=readers,
         cursor=_cursor(stream, table) if stream.capture is Capture.CURSOR else None,
     )
-
-
-def _key(stream: StreamSpec, table: SourceTable) -> tuple[str, ...]:
-    key = table.resolved(stream.key) or table.primary_key
-    if not key:
-        raise ConfigurationError(
-            f"{table.name} has no primary key, so its rows cannot be told apart. Set `key` of "
-            f"stream {stream.name} to columns that are unique together, or leave the table out."
-        )
-    if len(set(key)) != len(key):
-        raise ConfigurationError(
-            f"The key of stream {stream.name} names a column twice: {', '.join(key)}."
-        )
-    return key
-
-
-def _chosen(
-    stream: StreamSpec, table: SourceTable, key: tuple[str, ...]
-) -> tuple[TableColumn, ...]:
-    """The columns to take, in the table's order. The key is always among them."""
-    left_out = set(table.resolved(stream.exclude))
-    if wanted := [name for name in key if name in left_out]:
-        raise ConfigurationError(
-            f"Stream {stream.name} leaves out {', '.join(wanted)}, which its key needs. Take it "
-            f"from `exclude`."
-        )
-    taken = {*table.resolved(stream.columns), *key} if stream.columns else None
-    chosen = tuple(
-        column
-        for column in table.columns
-        if column.name not in left_out and (taken is None or column.name in taken)
-    )
-    for column in chosen:
-        if column.name.lower().startswith(RESERVED_PREFIX):
-            raise ConfigurationError(
-                f"Column {table.name}.{column.name} has a name that belongs to Rowtrail: names "
-                f"that begin with {RESERVED_PREFIX} are its own at the target. Leave the column "
-                f"out with `exclude` of stream {stream.name}."
-            )
-    return chosen
 
 
 def _reader(stream: StreamSpec, table: SourceTable, column: TableColumn) -> ValueReader:

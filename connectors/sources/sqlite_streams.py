@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import Capture, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
-from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
+from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.sources.sqlite_connection import Connection
 from rowtrail.connectors.sources.sqlite_cursor import check_cursor_type
 from rowtrail.connectors.sources.sqlite_table import (
@@ -19,6 +19,7 @@ from rowtrail.connectors.sources.sqlite_table import (
 )
 from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, arrow_type
 from rowtrail.connectors.sources.sqlite_values import ValueReader, value_reader
+from rowtrail.connectors.sources.stream_columns import chosen_columns, stream_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,10 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
             f"{table.name} is a {table.kind}, so it can have no triggers. Use capture `snapshot` "
             f"or `cursor` for stream {stream.name}."
         )
-    key = _key(stream, table)
+    key = stream_key(stream, table)
     readers = tuple(
         _reader(connection, stream, table, column, ordered=column.name in key)
-        for column in _chosen(stream, table, key)
+        for column in chosen_columns(stream, table, key)
     )
     _check_key(connection, table, [reader for reader in readers if reader.name in key])
     columns = tuple(
@@ -65,46 +66,6 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
         readers=readers,
         cursor=_cursor(connection, stream, table) if stream.capture is Capture.CURSOR else None,
     )
-
-
-def _key(stream: StreamSpec, table: SourceTable) -> tuple[str, ...]:
-    key = table.resolved(stream.key) or table.primary_key
-    if not key:
-        raise ConfigurationError(
-            f"{table.name} has no primary key, so its rows cannot be told apart. Set `key` of "
-            f"stream {stream.name} to columns that are unique together, or leave the table out."
-        )
-    if len(set(key)) != len(key):
-        raise ConfigurationError(
-            f"The key of stream {stream.name} names a column twice: {', '.join(key)}."
-        )
-    return key
-
-
-def _chosen(
-    stream: StreamSpec, table: SourceTable, key: tuple[str, ...]
-) -> tuple[TableColumn, ...]:
-    """The columns to take, in the table's order. The key is always among them."""
-    left_out = set(table.resolved(stream.exclude))
-    if wanted := [name for name in key if name in left_out]:
-        raise ConfigurationError(
-            f"Stream {stream.name} leaves out {', '.join(wanted)}, which its key needs. Take it "
-            f"from `exclude`."
-        )
-    taken = {*table.resolved(stream.columns), *key} if stream.columns else None
-    chosen = tuple(
-        column
-        for column in table.columns
-        if column.name not in left_out and (taken is None or column.name in taken)
-    )
-    for column in chosen:
-        if column.name.lower().startswith(RESERVED_PREFIX):
-            raise ConfigurationError(
-                f"Column {table.name}.{column.name} has a name that belongs to Rowtrail: names "
-                f"that begin with {RESERVED_PREFIX} are its own at the target. Leave the column "
-                f"out with `exclude` of stream {stream.name}."
-            )
-    return chosen
 
 
 def _reader(
