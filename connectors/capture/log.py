@@ -190,7 +190,12 @@ def _snapshot(
     version = at.snapshot_version(state.epoch)
     for part in table.parts(at.ranges, at.done):
         at = replace(at, done=part.done)
-        yield page_changes(table, version, at.token(), page=part.page, operation=Operation.INSERT)
+        changes = page_changes(
+            table, version, at.token(), page=part.page, operation=Operation.INSERT
+        )
+        del part  # pages are large, and the next one is read before this one is durable
+        yield changes
+        del changes
     return replace(at, phase="sweep" if at.sweep else "log", ranges="", done="")
 
 

@@ -186,7 +186,8 @@ def page_changes(
     if page is not None:
         wanted = all_rows(page) if chosen is None else chosen
         rejected = page.rejected(wanted, operation, version)
-        batches.append(page.rows.filter(pa.array(wanted & page.fits())))
+        kept = wanted & page.fits()
+        batches.append(page.rows if kept.all() else page.rows.filter(pa.array(kept)))
         operations.append(constant_operations(operation, len(batches[-1])))
     if deletes is not None:
         batches.append(delete_rows(schema, deletes))

@@ -12,8 +12,8 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from queue import Queue
-from threading import Event, Lock, Thread
+from queue import SimpleQueue
+from threading import Event, Lock, Semaphore, Thread
 from typing import Any
 
 import pyarrow as pa
@@ -178,8 +178,11 @@ def read_parts(rows: PostgresRows, ranges: str, done: str) -> Iterator[Part]:
     with closing(found):
         for read in found:
             finished.add(read.number, read.last)
-            if len(read.page.rows):
-                yield Part(page=read.page, done=finished.text())
+            part = Part(page=read.page, done=finished.text())
+            del read
+            if len(part.page.rows):
+                yield part
+            del part
 
 
 def _one_by_one(
@@ -195,7 +198,7 @@ def _side_by_side(
     team = _Team(
         rows=rows,
         waiting=iter([(one, done.after(one.number)) for one in waiting]),
-        pages=Queue(maxsize=1),
+        wanted=Semaphore(readers),
     )
     threads = [
         Thread(target=team.work, name=f"rowtrail-snapshot-{number}") for number in range(readers)
@@ -211,22 +214,29 @@ def _side_by_side(
             elif isinstance(found, BaseException):
                 raise found
             else:
+                team.wanted.release()
                 yield found
+            del found
     finally:
         team.stopped.set()
+        team.wanted.release(readers)
         for thread in threads:
-            while thread.is_alive():
-                team.drain()
-                thread.join(timeout=0.05)
+            thread.join()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Team:
-    """Several threads, each with its own connection, that take ranges from one list."""
+    """Several threads, each with its own connection, that take ranges from one list.
+
+    A page is begun only when the one before it was taken: no more of them are in memory than there
+    are threads, however slow the target is.
+    """
 
     rows: PostgresRows
     waiting: Iterator[tuple[Range, Place | None]]
-    pages: Queue[_Read | BaseException | None]  # None: a thread has nothing more to do
+    wanted: Semaphore
+    # None: a thread has nothing more to do.
+    pages: SimpleQueue[_Read | BaseException | None] = field(default_factory=SimpleQueue)
     taking: Lock = field(default_factory=Lock)
     stopped: Event = field(default_factory=Event)
 
@@ -234,18 +244,18 @@ class _Team:
         try:
             with closing(self.rows.connection.another()) as connection:
                 while (taken := self._take()) is not None:
-                    for read in _read_range(self.rows, connection, *taken):
+                    pages = _read_range(self.rows, connection, *taken)
+                    while self._is_wanted() and (read := next(pages, None)) is not None:
                         self.pages.put(read)
-                        if self.stopped.is_set():
-                            return
+                        del read
+                    self.wanted.release()
             self.pages.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by who takes the pages
             self.pages.put(error)
 
-    def drain(self) -> None:
-        """So that no thread waits for ever to hand over a page that nobody wants."""
-        while not self.pages.empty():
-            self.pages.get_nowait()
+    def _is_wanted(self) -> bool:
+        self.wanted.acquire()
+        return not self.stopped.is_set()
 
     def _take(self) -> tuple[Range, Place | None] | None:
         with self.taking:
@@ -275,7 +285,10 @@ def _read_range(
         page = rows.as_page(found)
         more = page.full
         after = _place(found.extra[0]) if more else None
-        yield _Read(number=one.number, page=page, last=after)
+        read = _Read(number=one.number, page=page, last=after)
+        del found, page
+        yield read
+        del read  # before the next one is read: pages are large
 
 
 def _check_file(rows: PostgresRows, connection: Connection, leaf: Leaf) -> None:
