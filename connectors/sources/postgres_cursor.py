@@ -18,7 +18,7 @@ from rowtrail.connectors.capture.cursor import CursorBounds
 from rowtrail.connectors.capture.key_sums import KeySum
 from rowtrail.connectors.capture.pages import Page
 from rowtrail.connectors.capture.position import Values
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_horizon import UNREPORTED_SECONDS, Horizon, horizon
 from rowtrail.connectors.sources.postgres_key_sums import key_starts, key_sums
@@ -33,20 +33,25 @@ _ENDLESS_NUMERICS = 140_000  # the version in which numeric got its infinities
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """How far a cursor that is no time has settled: the newest value that was seen is `pending`
-    until all transactions have ended that were open then, since they may have drawn lower ones."""
+class Settled:
+    """How far a cursor has settled, in PostgreSQL's own texts.
 
-    value: str | None  # settled
-    pending: str | None
-    since: float  # when `pending` was seen: seconds of the server's clock
+    Of a cursor that is no time the newest value that was seen is `pending` until all transactions
+    have ended that were open then, since they may have drawn lower ones.
+    """
+
+    column: str
+    kind: str  # pg_type.typname: a value of one type means nothing in another
+    value: str | None
+    pending: str | None = None
+    since: float = 0.0  # when `pending` was seen: seconds of the server's clock
 
     def token(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
-    def parse(cls, text: str) -> Drawn:
-        return cls(**json.loads(text))
+    def parse(cls, token: object) -> Settled | None:
+        return None if token is None else cls(**json.loads(str(token)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +72,20 @@ class PostgresCursorRows(PostgresRows):
         seen = horizon(self.connection)
         if seen.blind is not None and not self.stream.cursor_lag:
             raise ConfigurationError(blind_cursor(self.stream, seen.blind))
-        if self.kind in TIMES:
-            return self._timed(settled, newest, seen)
-        return self._drawn(settled, newest, seen)
+        last = Settled.parse(settled)
+        if last is not None and not self._is_mine(last):
+            last = self._settled(None)  # another cursor than before: all rows are read once more
+        new = None
+        if newest is not None:
+            new = (
+                self._timed(newest, seen) if self.kind in TIMES else self._drawn(last, newest, seen)
+            )
+        return CursorBounds(
+            start=None if last is None else self._lagging_value(last.value),
+            newest=newest,
+            window=None if new is None else self._lagging_value(new.value),
+            settled=None if new is None else new.token(),
+        )
 
     def key_starts(self) -> list[int] | None:
         return key_starts(self)
@@ -82,7 +98,18 @@ class PostgresCursorRows(PostgresRows):
         return self._walk([*self.whole_key(), *self.beyond(after)], [], self._again(bounds))
 
     def cursor_page(self, bounds: CursorBounds, after: Values | None) -> Page:
-        """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …)."""
+        """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …).
+
+        Raises PositionLostError when the read began with another cursor.
+        """
+        begun = Settled.parse(bounds.settled)
+        if begun is not None and not self._is_mine(begun):
+            name = self.stream.name
+            raise PositionLostError(
+                f"Stream {name} was broken off in the midst of a read by cursor {begun.column} "
+                f"({begun.kind}), and its cursor is {self.cursor.name} ({self.kind}) now. Read it "
+                f"anew: rowtrail run --resnapshot {name}"
+            )
         conditions = [self._placed, f"{self.ordered} <= {self.cursor.literal(bounds.newest)}"]
         if after is not None:  # which says more; the index serves one of them
             references = [in_table(key.name) for key in (self.cursor, *self.keys)]
@@ -112,7 +139,7 @@ class PostgresCursorRows(PostgresRows):
             return page
         return replace(page, last=(found.extra[1][-1].as_py(), *found.last))
 
-    def _timed(self, settled: object, newest: str | None, seen: Horizon) -> CursorBounds:
+    def _timed(self, newest: str, seen: Horizon) -> Settled:
         """Times are those of the beginning of a transaction, or later.
 
         What has a zone has settled where the oldest open transaction began. What has none is in a
@@ -123,42 +150,33 @@ class PostgresCursorRows(PostgresRows):
         open_for = (seen.now - seen.begun).total_seconds() + UNREPORTED_SECONDS
         now, high = f"'{seen.now.isoformat()}'::timestamptz", _literal(newest, self.kind)
         behind = {
-            "timestamptz": f"least({high}, {now} - interval '{open_for!r} s')",
-            "timestamp": f"least({high}, {now}::timestamp) - interval '{open_for!r} s'",
+            "timestamptz": f"least({high}, {now} - {_interval(open_for)})",
+            "timestamp": f"least({high}, {now}::timestamp) - {_interval(open_for)}",
             "date": f"least({high}, {now}::date) - {math.floor(open_for / 86_400) + 1}",
         }[self.kind]
-        before = _literal(settled, self.kind)
-        ((start, window, high_text),) = self.connection.records(
-            f"SELECT ({self._lagging(before)})::text, ({self._lagging(behind)})::text, "
-            f"({behind})::text"
-        )
-        return CursorBounds(
-            start=start,
-            newest=newest,
-            window=window if newest is not None else None,
-            settled=high_text if newest is not None else None,
+        ((value,),) = self.connection.records(f"SELECT ({behind})::text")
+        return self._settled(value)
+
+    def _drawn(self, last: Settled | None, newest: str, seen: Horizon) -> Settled:
+        """Numbers and texts are drawn within the transaction that writes them, in rising order."""
+        now = seen.now.timestamp()
+        if seen.oldest is None:
+            return self._settled(newest, pending=newest, since=now)
+        if last is None or last.pending is None:
+            return self._settled(None, pending=newest, since=now)
+        if seen.oldest.timestamp() > last.since:
+            return self._settled(last.pending, pending=newest, since=now)
+        return last
+
+    def _settled(
+        self, value: str | None, *, pending: str | None = None, since: float = 0.0
+    ) -> Settled:
+        return Settled(
+            column=self.cursor.name, kind=self.kind, value=value, pending=pending, since=since
         )
 
-    def _drawn(self, settled: object, newest: str | None, seen: Horizon) -> CursorBounds:
-        """Numbers and texts are drawn within the transaction that writes them, in rising order."""
-        last = None if settled is None else Drawn.parse(str(settled))
-        now = seen.now.timestamp()
-        if newest is None:
-            new = None
-        elif seen.oldest is None:
-            new = Drawn(value=newest, pending=newest, since=now)
-        elif last is None:
-            new = Drawn(value=None, pending=newest, since=now)
-        elif seen.oldest.timestamp() > last.since:
-            new = Drawn(value=last.pending, pending=newest, since=now)
-        else:
-            new = last
-        return CursorBounds(
-            start=None if last is None else self._lagging_value(last.value),
-            newest=newest,
-            window=None if new is None else self._lagging_value(new.value),
-            settled=None if new is None else new.token(),
-        )
+    def _is_mine(self, settled: Settled) -> bool:
+        return (settled.column, settled.kind) == (self.cursor.name, self.kind)
 
     def _lagging_value(self, value: str | None) -> str | None:
         if value is None or not self.stream.cursor_lag:
@@ -176,7 +194,7 @@ class PostgresCursorRows(PostgresRows):
         if self.kind == "date":
             return f"{expression} - {math.ceil(lag / 86_400)}"
         if self.kind in TIMES:
-            return f"{expression} - interval '{lag!r} s'"
+            return f"{expression} - {_interval(lag)}"
         if self.kind in WHOLE_NUMBERS:  # below the least of the type there is nothing to be read
             lagging = f"{expression}::int8::numeric - {math.ceil(lag)}"
             return f"greatest({lagging}, {WHOLE_NUMBERS[self.kind]})"
@@ -247,7 +265,9 @@ def open_cursor_rows(
     )
 
 
-def _literal(value: object, kind: str) -> str:
-    if value is None:
-        return f"NULL::pg_catalog.{kind}"
+def _interval(seconds: float) -> str:
+    return f"interval '{seconds:.6f} s'"
+
+
+def _literal(value: str, kind: str) -> str:
     return f"'{value}'::pg_catalog.{kind}"

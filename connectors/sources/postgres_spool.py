@@ -123,15 +123,13 @@ def fill_spool(
     """
     scan = scan or LogScan()
     files: dict[int, _TableFile] = {}
-    parts: list[Transactions] = []
-    for batch in batches:
-        data = batch.column(0)
-        scanned = scan.scan(data)
-        parts.append(_transactions(scanned))
-        for oid, rows in _by_table(scanned):
-            files.setdefault(oid, _TableFile()).write(_rows(scanned, data, rows))
-    everything = _joined(parts)
-    seen = visible(snapshot_after(everything.xids), everything.xids)
+    try:
+        everything = _filled(files, batches, scan)
+        seen = visible(snapshot_after(everything.xids), everything.xids)
+    except BaseException:
+        for file in files.values():
+            file.close()
+        raise
     end = len(everything) if seen.all() else int(np.argmin(seen))
     transactions = everything.first(end)
     if end < len(everything):
@@ -149,6 +147,22 @@ def fill_spool(
         layouts=tuple(scan.layouts),
         _files=files,
     )
+
+
+def _filled(
+    files: dict[int, _TableFile], batches: Iterable[pa.RecordBatch], scan: LogScan
+) -> Transactions:
+    """Puts the messages into the files of their tables, which it makes; all their transactions."""
+    parts: list[Transactions] = []
+    for batch in batches:
+        data = batch.column(0)
+        scanned = scan.scan(data)
+        parts.append(_transactions(scanned))
+        for oid, rows in _by_table(scanned):
+            if oid not in files:
+                files[oid] = _TableFile()
+            files[oid].write(_rows(scanned, data, rows))
+    return _joined(parts)
 
 
 class _TableFile:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from rowtrail.connectors.base import Capture, StreamSpec
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.sources import postgres_cursor, postgres_horizon
 from rowtrail.connectors.sources.postgres import PostgresSource
 from tests.connectors.follower import Follower, reported_keys
@@ -241,7 +241,7 @@ def test_a_row_that_comes_later_with_the_same_value(
 def test_the_lag_of_dates_times_and_numbers(database: PostgresDatabase) -> None:
     for declared, lag, cursors in (
         ("date", 86_400.0, ("'2024-03-01'", "'2024-03-03'")),
-        ("timestamptz", 60.0, ("'2024-03-01 00:00'", "'2024-03-01 00:01'")),
+        ("timestamptz", 60.00000001, ("'2024-03-01 00:00'", "'2024-03-01 00:01'")),
         ("timestamp", 60.0, ("'2024-03-01 00:00'", "'2024-03-01 00:01'")),
         ("int8", 10.0, ("20", "30")),
         ("float8", 0.5, ("1", "1.5")),
@@ -325,6 +325,37 @@ def test_all_rows_gone_and_others_come(database: PostgresDatabase) -> None:
     database.run("TRUNCATE t")
     assert catch_up(database, follower) == [1, 2]
     database.run("INSERT INTO t VALUES (1, 'again', '2001-01-01'), (2, 'x', NULL)")
+    assert catch_up(database, follower) == [1, 2]
+    assert catch_up(database, follower) == []
+
+
+@pytest.mark.parametrize("other", ["bigint", "timestamptz", "text"])
+@pytest.mark.parametrize("declared", ["timestamptz", "int"])
+def test_another_cursor_than_before(database: PostgresDatabase, declared: str, other: str) -> None:
+    """Its values mean nothing beside those of the last one, so all rows are read once more."""
+    make(database, declared, *(["now()"] * 5 if "time" in declared else map(str, range(5))))
+    value = {"bigint": "id", "timestamptz": "'2024-01-01'", "text": "id::text"}[other]
+    database.run(f"ALTER TABLE t ADD COLUMN more {other}", f"UPDATE t SET more = {value}")
+    follower = Follower(stream())
+    catch_up(database, follower)
+    follower.stream = stream(cursor="more")
+    database.run("UPDATE t SET v = 'new' WHERE id = 2", "DELETE FROM t WHERE id = 3")
+    catch_up(database, follower)
+    assert catch_up(database, follower) == []
+    # In the midst of a read, it cannot go on.
+    database.run(f"UPDATE t SET v = 'newer', more = {value}, at = at")
+    with database.source() as source:
+        assert follower.read_until(source, 1)
+        follower.stream = stream()
+        with pytest.raises(PositionLostError, match="--resnapshot t"):
+            follower.read(source)
+
+
+def test_the_type_of_a_cursor_changes(database: PostgresDatabase) -> None:
+    make(database, "int", "1", "2")
+    follower = Follower(stream())
+    catch_up(database, follower)
+    database.run("ALTER TABLE t ALTER COLUMN at TYPE bigint", f"UPDATE t SET at = {2**40}, v = 'x'")
     assert catch_up(database, follower) == [1, 2]
     assert catch_up(database, follower) == []
 
