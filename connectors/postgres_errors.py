@@ -31,6 +31,11 @@ _ADVICE: tuple[tuple[tuple[str, ...], type[RowtrailError], str], ...] = (
         "The server takes no writes, as a standby does not: name the primary in the URL.",
     ),
     (("53300",), TransientError, "The server has no connection left; try again later."),
+    (
+        ("53400",),
+        ConfigurationError,
+        "Raise that limit in the server's settings, or free what nobody needs.",
+    ),
     (("53100",), StopError, "Free some space on the server's disk, then run again."),
     (("53",), StopError, "The server lacks resources: look at its log, then run again."),
     (("40001",), TransientError, "Other transactions were in the way; it can be tried again."),
@@ -67,6 +72,11 @@ _NO_STATE: tuple[tuple[re.Pattern[str], type[RowtrailError], str], ...] = (
         re.compile(r'database "[^"]*" does not exist', re.I),
         ConfigurationError,
         "Check the database's name in the URL.",
+    ),
+    (
+        re.compile(r'publication "[^"]*" does not exist', re.I),
+        ConfigurationError,
+        "Run: rowtrail init --capture",
     ),
     (
         re.compile(r'role "[^"]*" does not exist|no pg_hba.conf entry|authentication', re.I),

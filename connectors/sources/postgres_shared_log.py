@@ -53,7 +53,8 @@ class SharedLog:
             try:
                 found = self._spool = self._peek(slot)
             except ConfigurationError as error:
-                if sqlstate(error.__cause__ or error) != _UNDEFINED:
+                # The driver tells no SQLSTATE of an error that comes in the midst of an answer.
+                if sqlstate(error.__cause__ or error) not in (_UNDEFINED, None):
                     raise
                 raise _lost(
                     stream,
