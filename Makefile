@@ -33,7 +33,7 @@ types: .venv/installed
 	$(BIN)/mypy
 
 tests: .venv/installed postgres-server
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks

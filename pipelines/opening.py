@@ -14,13 +14,14 @@ from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.connectors.base import Destination, Fence, Source
 from rowtrail.connectors.errors import ConfigurationError, RowtrailError
 from rowtrail.connectors.registry import open_destination, open_source
+from rowtrail.pipelines import retrying
 from rowtrail.pipelines.commit import Faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import HeldLease, holder
 from rowtrail.pipelines.patterns import Resolved, known_targets, resolve
 from rowtrail.pipelines.progress import Reporter
 from rowtrail.pipelines.recovery import recover, settle
-from rowtrail.pipelines.retrying import OPENING_PATIENCE, Patience, retry_transient
+from rowtrail.pipelines.retrying import Patience, retry_transient
 
 LedgerOpener = Callable[[Path, str], Ledger]
 """Opens the ledger at a path for the pipeline of a name."""
@@ -62,7 +63,7 @@ def open_pipeline(
         lease = HeldLease(ledger, holder())
         stack.callback(lease.close)
         fence = Fence(pipeline=definition.name, ledger_id=ledger.id, generation=lease.generation)
-        patiently = partial(retry_transient, seconds=OPENING_PATIENCE, note=reporter.note)
+        patiently = partial(retry_transient, seconds=retrying.OPENING_PATIENCE, note=reporter.note)
         source = patiently(partial(open_source, definition.source))
         stack.callback(source.close)
         destination = patiently(partial(open_destination, definition.destination, fence))

@@ -29,7 +29,7 @@ class RunRules:
         assert found.ended_at is not None and found.ended_at > found.started_at
 
     @pytest.mark.parametrize("state", RunState)
-    @pytest.mark.parametrize("first", RUN_TRANSITIONS[RunState.RUNNING])
+    @pytest.mark.parametrize("first", sorted(RUN_TRANSITIONS[RunState.RUNNING]))
     def test_a_run_ends_once(self, ledger: Ledger, first: RunState, state: RunState) -> None:
         run = ledger.runs.start()
         if state is RunState.RUNNING:

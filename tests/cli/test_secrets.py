@@ -10,6 +10,7 @@ import pytest
 from rowtrail.connectors import registry
 from rowtrail.connectors.errors import TransientError
 from rowtrail.connectors.sources.sqlite import SqliteSource
+from rowtrail.pipelines import retrying
 from tests.cli.place import FILE, Place
 
 SECRET = "s3cret-Pa55"
@@ -113,6 +114,8 @@ def test_from_the_environment_in_a_whole_life(vault: Place) -> None:
 
 @pytest.mark.parametrize("factory", ["BrokenSource", "LostSource"])
 def test_in_what_a_driver_says(vault: Place, monkeypatch: pytest.MonkeyPatch, factory: str) -> None:
+    monkeypatch.setattr(retrying, "FIRST_WAIT", 0)
+    monkeypatch.setattr(retrying, "OPENING_PATIENCE", 0)
     vault.put((1, 1, "a"))
     vault.type("run")
     use(monkeypatch, factory)

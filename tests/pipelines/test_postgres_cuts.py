@@ -189,6 +189,7 @@ def test_a_server_that_stays_away_ends_the_run_with_clear_words(
     end: str,
 ) -> None:
     monkeypatch.setattr(retrying, "PATIENCE", 0.5)
+    monkeypatch.setattr(retrying, "OPENING_PATIENCE", 0.5)
     if end == "source":
         table = from_server
         pipeline = table.pipeline(source=proxy.url(table.source), capture="log")
@@ -208,7 +209,6 @@ def test_a_server_that_stays_away_ends_the_run_with_clear_words(
     assert f"127.0.0.1:{proxy.port}" in error and "then try again" in error
     assert any("Trying again in" in note for note in told.notes)
 
-    monkeypatch.setattr(retrying, "OPENING_PATIENCE", 0.5)
     with pytest.raises(TransientError, match="Check that the server runs and can be reached"):
         pipeline.run()
 
