@@ -47,6 +47,10 @@ class Interpreter:
 
 _THIS_ONE = Interpreter()
 
+_KEEPS_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""What is installed by pip was compiled then. A checkout is compiled when it is first imported, but
+not where this is set, as it is in many containers: then each process would do it all over."""
+
 
 def measure(
     function: str, /, *, interpreter: Interpreter = _THIS_ONE, **arguments: object
@@ -60,7 +64,7 @@ def measure(
     """
     os.sync()
     command = [interpreter.python, "-m", "benchmarks.child", function, json.dumps(arguments)]
-    environment = {**os.environ, **interpreter.settings}
+    environment = {**os.environ, **_KEEPS_BYTECODE, **interpreter.settings}
     started = perf_counter()
     done = subprocess.run(
         command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, check=True, text=True
