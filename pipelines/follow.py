@@ -7,7 +7,7 @@ again every now and then, since nothing tells when they have changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -22,8 +22,9 @@ from rowtrail.connectors.errors import (
 )
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import StreamDefinition
-from rowtrail.pipelines.lane import ReadyStream, make_ready
+from rowtrail.pipelines.lane import ReadyStream, install_capture, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
+from rowtrail.pipelines.patterns import Resolved, known_targets, register, resolve
 from rowtrail.pipelines.pending import carry_out_pending
 from rowtrail.pipelines.results import StreamResult
 from rowtrail.pipelines.run_stream import breakers_of, note_stop, run_stream
@@ -34,7 +35,11 @@ POLL_SECONDS = 30.0
 """So often streams of other captures than `log` are read again."""
 
 LOOK_SECONDS = 60.0
-"""So often it is asked how much of its log the source keeps for streams that do not go on."""
+"""So often it is asked how much of its log the source keeps for streams that do not go on, and
+whether there are tables that a pattern takes and that have no stream yet."""
+
+BUSY_SECONDS = 5.0
+"""What is done while nothing changes waits no longer than that where something always does."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -49,27 +54,25 @@ def follow_streams(
     run_id: str,
     results: Mapping[str, StreamResult],
     stop: Callable[[], bool],
-) -> dict[str, StreamResult]:
+    *,
+    takes_new: bool,
+) -> tuple[OpenPipeline, dict[str, StreamResult]]:
     """The results with what came until `stop` said so; it is asked between batches.
 
-    A stream that stops does not stop the others. Raises ConfigurationError when the source cannot
-    be followed, OwnershipError, LedgerError.
+    With `takes_new`, tables that come meanwhile and that a pattern takes become streams of the
+    pipeline that is returned. A stream that stops does not stop the others. Raises
+    ConfigurationError when the source cannot be followed, OwnershipError, LedgerError.
     """
     if not isinstance(opened.source, FollowsLog):
         raise ConfigurationError(
             "This source cannot be followed: it does not tell changes as they are committed. Run "
             "without --follow, as often as you like."
         )
-    following = _Follow(opened, run_id, dict(results), stop)
-    going = [
-        one for one in streams if not results[one.name].error and not results[one.name].skipped
-    ]
-    following.run(
-        opened.source,
-        [one for one in going if one.capture is Capture.LOG],
-        [one for one in going if one.capture is not Capture.LOG],
-    )
-    return {name: with_held_back(opened, one) for name, one in following.results.items()}
+    following = _Follow(opened, run_id, dict(results), stop, takes_new)
+    following.add(streams)
+    following.run(opened.source)
+    found = {name: with_held_back(opened, one) for name, one in following.results.items()}
+    return following.opened, found
 
 
 @dataclass
@@ -78,34 +81,43 @@ class _Follow:
     run_id: str
     results: dict[str, StreamResult]
     stop: Callable[[], bool]
+    takes_new: bool
+    logged: list[StreamDefinition] = field(default_factory=list)  # of capture log
+    others: list[StreamDefinition] = field(default_factory=list)
+    quiet: float = field(default_factory=time.monotonic)  # when last nothing was to be loaded
     polled: float = field(default_factory=time.monotonic)
     looked: float = field(default_factory=time.monotonic)
+    new: Resolved | None = None  # has tables that are to be taken up
     following: frozenset[str] = frozenset()  # streams of the log that go on
     failures: int = 0  # of the connection, one after another
 
-    def run(
-        self,
-        source: FollowsLog,
-        logged: Sequence[StreamDefinition],
-        others: Sequence[StreamDefinition],
-    ) -> None:
+    def add(self, streams: Iterable[StreamDefinition]) -> None:
+        """Those among them that have come through their first read."""
+        for stream in streams:
+            result = self.results[stream.name]
+            if not result.error and not result.skipped:
+                (self.logged if stream.capture is Capture.LOG else self.others).append(stream)
+
+    def run(self, source: FollowsLog) -> None:
         while not self.stop():
             try:
-                lanes = self._lanes(logged)
+                if self.new is not None:
+                    self._take_up(self.new)
+                lanes = self._lanes()
                 if lanes:
-                    self._follow(source, lanes, others)
-                elif others:
+                    self._follow(source, lanes)
+                elif self.others:
                     time.sleep(_TICK)
-                    self._meanwhile(others)
+                    self._meanwhile()
                 else:
                     return
             except TransientError as error:
                 self._wait(error)
 
-    def _lanes(self, logged: Sequence[StreamDefinition]) -> dict[str, ReadyStream]:
+    def _lanes(self) -> dict[str, ReadyStream]:
         """The streams that go on, described anew."""
         lanes = {}
-        for stream in logged:
+        for stream in self.logged:
             record = self.opened.ledger.streams.get(stream.name)
             if record is None or record.state is not StreamState.ACTIVE:
                 continue
@@ -118,12 +130,7 @@ class _Follow:
                 self._stopped(stream, error)
         return lanes
 
-    def _follow(
-        self,
-        source: FollowsLog,
-        lanes: Mapping[str, ReadyStream],
-        others: Sequence[StreamDefinition],
-    ) -> None:
+    def _follow(self, source: FollowsLog, lanes: Mapping[str, ReadyStream]) -> None:
         self.following = frozenset(lanes)
         positions = {name: ready.state.position for name, ready in lanes.items()}
         asked: dict[str, tuple[StreamSpec, ReadState]] = {
@@ -132,8 +139,11 @@ class _Follow:
         with closing(source.follow(asked, self.stop)) as items:
             for item in items:
                 self.failures = 0
+                if item is None or time.monotonic() - self.quiet >= BUSY_SECONDS:
+                    self._meanwhile()
+                if self.new is not None:
+                    return  # the slot is free for the first read of what is new
                 if item is None:
-                    self._meanwhile(others)
                     continue
                 name, changes = item
                 lane = lanes[name].lane
@@ -156,20 +166,61 @@ class _Follow:
         if len(changes) or changes.rejected:
             self.opened.reporter.batch_done(name, batch)
 
-    def _meanwhile(self, others: Sequence[StreamDefinition]) -> None:
-        """What is done while nothing changes."""
+    def _meanwhile(self) -> None:
+        """What is done while nothing changes, and now and then although something does."""
         self.opened.lease.check()
         carry_out_pending(self.opened, self.run_id)
         if time.monotonic() - self.looked >= LOOK_SECONDS:
             self.looked = time.monotonic()
             give_up(self.opened, self.following)
             let_move_on(self.opened)
-        if others and time.monotonic() - self.polled >= POLL_SECONDS:
-            for stream in others:
+            self._look_for_new()
+        if self.others and time.monotonic() - self.polled >= POLL_SECONDS:
+            for stream in self.others:
                 found = run_stream(self.opened, stream, self.run_id, None)
                 before = self.results[stream.name]
                 self.results[stream.name] = replace(found, counts=before.counts + found.counts)
             self.polled = time.monotonic()
+        self.quiet = time.monotonic()
+
+    def _look_for_new(self) -> None:
+        """Notes tables that a pattern takes and that have no stream yet."""
+        if not self.takes_new:
+            return
+        known = known_targets(self.opened.ledger)
+        try:
+            found = resolve(self.opened.definition, self.opened.source, known)
+        except (OwnershipError, TransientError):
+            raise
+        except RowtrailError as error:
+            self.opened.reporter.note(f"It could not be seen whether there are new tables: {error}")
+            return
+        if any(stream.name not in self.results for stream in found.definition.streams):
+            self.new = found
+
+    def _take_up(self, found: Resolved) -> None:
+        """The first read of new tables. Where it is cut off, it is begun again."""
+        self.opened = replace(
+            self.opened,
+            definition=found.definition,
+            resolved=found,
+            opened_at=time.monotonic(),
+        )
+        streams = [one for one in found.definition.streams if one.name not in self.results]
+        register(self.opened.ledger, self.opened.definition)
+        try:
+            install_capture(self.opened, streams)
+        except (OwnershipError, TransientError):
+            raise
+        except RowtrailError as error:
+            for stream in streams:
+                self.results[stream.name] = StreamResult(name=stream.name)
+                self._stopped(stream, error)
+        else:
+            for stream in streams:
+                self.results[stream.name] = run_stream(self.opened, stream, self.run_id, None)
+                self.add([stream])
+        self.new = None
 
     def _stopped(self, stream: StreamDefinition, error: RowtrailError) -> None:
         note_stop(self.opened, stream, error)

@@ -150,7 +150,7 @@ def skip_reason(record: StreamRecord | None) -> str | None:
     return None
 
 
-def install_capture(opened: OpenPipeline, streams: tuple[StreamDefinition, ...]) -> None:
+def install_capture(opened: OpenPipeline, streams: Sequence[StreamDefinition]) -> None:
     """Makes what captures need at the source when the pipeline allows a run to do so."""
     if not opened.definition.install_capture or not isinstance(opened.source, ManagesCapture):
         return

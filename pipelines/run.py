@@ -75,7 +75,14 @@ def run_pipeline(
                 for stream in chosen
             }
             if options.follow is not None:
-                results = follow_streams(opened, chosen, run_id, results, options.follow)
+                opened, results = follow_streams(
+                    opened,
+                    chosen,
+                    run_id,
+                    results,
+                    options.follow,
+                    takes_new=not options.streams,
+                )
             late = carry_out_pending(opened, run_id)
             if late:
                 results = {name: with_held_back(opened, one) for name, one in results.items()}
@@ -94,8 +101,8 @@ def run_pipeline(
             seconds=perf_counter() - started,
             recovered=tuple(recovered),
             decisions=(*decisions, *late),
-            left_out={} if options.streams else resolved.left_out,
-            new_tables={} if options.streams else resolved.new,
+            left_out={} if options.streams else opened.resolved.left_out,
+            new_tables={} if options.streams else opened.resolved.new,
             given_up=given_up,
         )
         opened.ledger.runs.finish(run_id, result.state)
