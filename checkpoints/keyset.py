@@ -87,15 +87,20 @@ def encode(
     key = layout.columns(keys)
     values = [_int64(column) for column in (*versions.columns, operations, outcomes)]
     place = places(layout, key)
+    constants = tuple(_constant(column) for column in (*key.integers, *values))
     stored_row = None
     if (place[1:] < place[:-1]).any():
         order = np.argsort(place)  # not a stable sort, which takes six times as long
-        place, key, values = place[order], key.take(order), [column[order] for column in values]
+        place, key = place[order], key.take(order)
         stored_row = np.empty(len(order), dtype=np.int64)
         stored_row[order] = np.arange(len(order))
-    integers = [*key.integers, *values]
-    constants = tuple(_constant(column) for column in integers)
-    varying = [c for c, value in zip(integers, constants, strict=True) if value is None]
+        alike = constants[len(key.integers) :]  # as most are: in any order the same
+        values = [
+            column if constant is not None else column[order]
+            for column, constant in zip(values, alike, strict=True)
+        ]
+    columns = zip((*key.integers, *values), constants, strict=True)
+    varying = [column for column, constant in columns if constant is None]
     starts = range(0, len(place), SEGMENT_ROWS)
     return Keyset(
         rows=len(place),

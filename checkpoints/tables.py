@@ -135,7 +135,6 @@ Index(
     batches.c.stream_id,
     unique=True,
     sqlite_where=text("state IN ('open', 'prepared')"),
-    postgresql_where=text("state IN ('open', 'prepared')"),
 )
 
 # The form of the key columns of a blob; a handful per stream, where types changed.
@@ -257,7 +256,6 @@ Index(
     failures.c.revision,
     unique=True,
     sqlite_where=text("ended_at IS NULL"),
-    postgresql_where=text("ended_at IS NULL"),
 )
 
 attempts = Table(

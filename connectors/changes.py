@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from rowtrail.connectors.schema import TableSchema
@@ -117,13 +118,27 @@ def operations_array(values: Iterable[Operation]) -> pa.Array:
 
 def constant_operations(operation: Operation, length: int) -> pa.Array:
     """`length` times the same operation."""
-    return pa.repeat(pa.scalar(int(operation), type=OPERATION_TYPE), length)
+    return pa.array(np.full(length, int(operation), dtype=np.uint8))
 
 
 def constant_versions(version: Version, length: int) -> pa.RecordBatch:
     """`length` times the same version, as rows of VERSION_SCHEMA."""
-    columns = [pa.repeat(pa.scalar(part, type=pa.int64()), length) for part in version]
+    # By numpy, which is a hundred times as fast as pyarrow.repeat.
+    columns = [pa.array(np.full(length, part, dtype=np.int64)) for part in version]
     return pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA)
+
+
+def are_distinct(keys: pa.RecordBatch) -> bool:
+    """Whether each key comes once, where that is told in next to no time: for one integer column.
+
+    False where it does not, or where it is not known.
+    """
+    if keys.num_columns != 1 or not pa.types.is_integer(keys.column(0).type):
+        return False
+    if keys.column(0).null_count:
+        return False
+    values = np.sort(keys.column(0).to_numpy())
+    return bool((values[1:] != values[:-1]).all())
 
 
 def version_at(versions: pa.RecordBatch, index: int) -> Version:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import from_arrow
 from rowtrail.checkpoints.states import Stage
-from rowtrail.connectors.changes import Changes, Operation
+from rowtrail.connectors.changes import Changes, Operation, are_distinct
 from rowtrail.connectors.errors import RecordError
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.type_names import type_name
@@ -64,7 +64,8 @@ def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> 
     upserts = last.filter(pc.invert(is_delete))
     flow = _Flow(
         stream=changes.stream,
-        rows=changes.rows.take(upserts),
+        # As in a first read: to copy all rows would take time and memory for nothing.
+        rows=changes.rows if len(upserts) == len(changes) else changes.rows.take(upserts),
         numbers=upserts,
         schema=changes.schema,
     )
@@ -87,7 +88,7 @@ def fold(changes: Changes) -> tuple[pa.Array, pa.Array]:
     length = len(changes)
     numbers = np.arange(length, dtype=np.int64)
     keys = changes.keys()
-    if length < 2 or _rising(keys):
+    if length < 2 or are_distinct(keys):
         return pa.array(numbers), pa.array([], pa.int64())
     table = pa.Table.from_batches([keys]).append_column("_row", pa.array(numbers))
     grouped = table.group_by(keys.schema.names).aggregate([("_row", "max")])
@@ -97,14 +98,6 @@ def fold(changes: Changes) -> tuple[pa.Array, pa.Array]:
     mask = np.ones(length, dtype=bool)
     mask[last] = False
     return pa.array(last), pa.array(numbers[mask])
-
-
-def _rising(keys: pa.RecordBatch) -> bool:
-    """Whether a single integer key strictly rises, as in every full read: nothing can be folded."""
-    if keys.num_columns != 1 or not pa.types.is_integer(keys.column(0).type):
-        return False
-    values = keys.column(0)
-    return values.null_count == 0 and bool(np.all(np.diff(values.to_numpy()) > 0))
 
 
 @dataclass

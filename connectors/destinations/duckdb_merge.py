@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Deletes, Load
-from rowtrail.connectors.changes import Operation
+from rowtrail.connectors.changes import Operation, are_distinct
 from rowtrail.connectors.destinations.duckdb_apply import Batch, Hits, Mask, Merge, apply
 from rowtrail.connectors.destinations.duckdb_layout import key_hash, key_is_hashed
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
+from rowtrail.connectors.destinations.duckdb_types import column_type
 from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import ROW, VERSION_COLUMNS, TableName, quote, quoted
 from rowtrail.connectors.errors import StopError
@@ -18,6 +20,11 @@ from rowtrail.connectors.errors import StopError
 FEW = 50
 """Up to so many keys DuckDB compares with each value as it scans, which is where a hash of the key
 pays; more are looked up in a hash table anyway (dynamic_or_filter_threshold; measured)."""
+
+
+_NOWHERE = Hits(
+    rows=np.empty(0, np.uint32), places=np.empty(0, np.int64), newer=np.empty(0, np.bool_)
+)
 
 
 def merge(work: Transaction, layout: Layout, load: Load, memory: Memory) -> Mask:
@@ -80,7 +87,7 @@ def _incoming(work: Transaction, batch: Batch) -> str:
 
 def _check_keys_are_unique(work: Transaction, load: Load, incoming: str) -> None:
     """No index watches over the table, so a key that comes twice would be there twice."""
-    if len(load.rows) == 1:
+    if len(load.rows) == 1 or are_distinct(load.rows.select(load.target.schema.key)):
         return
     keys = quoted(load.target.schema.key)
     distinct = work.run(f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {incoming})")[0][0]
@@ -92,8 +99,32 @@ def _check_keys_are_unique(work: Transaction, load: Load, incoming: str) -> None
         )
 
 
+def _may_have_some(work: Transaction, table: TableName, batch: Batch) -> bool:
+    """Whether the table has a row in the range of the keys: there is none in most first reads, and
+    that is told by the bounds of row groups alone."""
+    name = batch.schema.key[0]
+    keys = batch.rows.column(name)
+    if len(keys) <= FEW or not _has_bounds(keys.type):
+        return True
+    least, most = pc.min_max(keys).values()
+    value = f"CAST(? AS {column_type(batch.schema.table, batch.schema.column(name))})"
+    return bool(
+        work.run(
+            f"SELECT 1 FROM {table.sql} WHERE {quote(name)} BETWEEN {value} AND {value} LIMIT 1",
+            [least.as_py(), most.as_py()],
+        )
+    )
+
+
+def _has_bounds(kind: pa.DataType) -> bool:
+    """Whether Arrow and DuckDB order its values alike."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_date(kind))
+
+
 def _locate(work: Transaction, table: TableName, batch: Batch, incoming: str) -> Hits:
     """One scan of the key's columns; row groups outside the keys' range are skipped."""
+    if not _may_have_some(work, table, batch):
+        return _NOWHERE
     names = (*batch.schema.key, KEY_HASH) if _uses_hash(batch) else batch.schema.key
     same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in names)
     found: pa.Table = work.arrow(

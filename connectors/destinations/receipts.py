@@ -84,10 +84,11 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
             f"{receipt.sequence}, which the target has already had from another batch: the ledger "
             f"is behind the target. Nothing was written; start a new run, which compares the two."
         )
-    work.run(
-        f"DELETE FROM {table} WHERE pipeline = ? AND stream = ? AND sequence <= ?",
-        [receipt.pipeline, receipt.stream, receipt.sequence - KEPT],
-    )
+    if receipt.sequence > KEPT:
+        work.run(
+            f"DELETE FROM {table} WHERE pipeline = ? AND stream = ? AND sequence <= ?",
+            [receipt.pipeline, receipt.stream, receipt.sequence - KEPT],
+        )
 
 
 def newest_receipts(work: Statements, pipeline: str | None) -> list[Receipt]:

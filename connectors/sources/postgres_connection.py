@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pyarrow as pa
 
+from rowtrail.connectors.capture.pages import no_rows
 from rowtrail.connectors.errors import ConfigurationError, RowtrailError, TransientError
 from rowtrail.connectors.postgres_client import PostgresUrl, connect, connect_adbc, transaction
 from rowtrail.connectors.postgres_errors import translated
@@ -199,6 +200,4 @@ def single_batch(table: pa.Table) -> pa.RecordBatch:
         )
     if batches:
         return batches[0]
-    return pa.RecordBatch.from_arrays(
-        [pa.array([], type=field.type) for field in table.schema], schema=table.schema
-    )
+    return no_rows(table.schema)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from rowtrail.connectors.base import StreamSpec
-from rowtrail.connectors.capture.pages import KeyPage, Page, one_batch, valid_keys
+from rowtrail.connectors.capture.pages import KeyPage, Page, no_rows, valid_keys
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.errors import ConfigurationError, RecordError
 from rowtrail.connectors.schema import TableSchema
@@ -56,7 +56,7 @@ class PostgresRows:
         """Rows with a NULL in their key, all of them misfits."""
         nullable = [in_table(key.name) for key in self.keys if not key.not_null]
         if not nullable:
-            return Page(rows=one_batch(self.schema.arrow().empty_table()), last=None, full=False)
+            return Page(rows=no_rows(self.schema.arrow()), last=None, full=False)
         missing = " OR ".join(f"{reference} IS NULL" for reference in nullable)
         return self.as_page(
             self.run(
@@ -83,7 +83,7 @@ class PostgresRows:
         no value of that type can be (a key may be asked for that never was) is compared with all.
         """
         if not len(keys):
-            nothing = one_batch(self.schema.arrow().empty_table())
+            nothing = no_rows(self.schema.arrow())
             return Page(rows=nothing, last=None, full=False, extra=(pa.array([], pa.bool_()),))
         try:
             found = self._looked_up(keys, safe=False)

@@ -96,7 +96,10 @@ def _selection(column: TableColumn, data_type: pa.DataType, text: str) -> str:
         return "{c}" if own else text
     if column.type_name == "oid":
         return "{c}::int8"  # the driver would give a signed one of 32 bits
-    return "{c}" if data_type == natural_type(column) else _widened(column)
+    if data_type != natural_type(column):
+        return _widened(column)
+    # The server writes a number as text in a fraction of the time that the driver takes for it.
+    return "{c}::text" if pa.types.is_decimal(data_type) else "{c}"
 
 
 def _widened(column: TableColumn) -> str:

@@ -17,6 +17,7 @@ import adbc_driver_manager
 import adbc_driver_sqlite.dbapi
 import pyarrow as pa
 
+from rowtrail.connectors.capture.pages import no_rows
 from rowtrail.connectors.errors import (
     ConfigurationError,
     RowtrailError,
@@ -94,9 +95,7 @@ class Connection:
         batches = table.combine_chunks().to_batches()
         if batches:
             return batches[0]
-        return pa.RecordBatch.from_arrays(
-            [pa.array([], type=field.type) for field in table.schema], schema=table.schema
-        )
+        return no_rows(table.schema)
 
     def records(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
         """A small result as Python tuples."""

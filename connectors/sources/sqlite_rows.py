@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from rowtrail.connectors.base import StreamSpec
-from rowtrail.connectors.capture.pages import KeyPage, Page, one_batch, valid_keys
+from rowtrail.connectors.capture.pages import KeyPage, Page, no_rows, valid_keys
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import TableSchema
@@ -82,7 +82,7 @@ class SqliteRows:
         The statement runs once per key, inside the driver: an index look-up each.
         """
         if not len(keys):
-            nothing = one_batch(self.schema.arrow().empty_table())
+            nothing = no_rows(self.schema.arrow())
             return Page(rows=nothing, last=None, full=False, extra=(pa.array([], pa.bool_()),))
         names = self.numbered()
         asked = ", ".join(f"{key.placeholder} AS {names[key.name]}" for key in self.keys)
