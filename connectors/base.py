@@ -66,8 +66,11 @@ class Problem:
 class Known(Protocol):
     """What target and ledger know of a stream, for captures that compare."""
 
-    def keys(self, after: tuple[object, ...] | None, upto: tuple[object, ...] | None) -> pa.Table:
-        """Keys in the range (after, upto], in key order; None is unbounded.
+    def keys(
+        self, after: tuple[object, ...] | None, upto: tuple[object, ...] | None, limit: int
+    ) -> pa.Table:
+        """The first keys, at most so many, in the range (after, upto], in key order; None is
+        unbounded.
 
         The key columns and `present` (bool): true where the target has a live row or a record is
         held back; false where it is known to be absent on purpose (a transform dropped it). Either
@@ -349,9 +352,14 @@ class Destination(Protocol):
         ...
 
     def keys(
-        self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
+        self,
+        target: Target,
+        after: tuple[object, ...] | None,
+        upto: tuple[object, ...] | None,
+        limit: int,
     ) -> pa.Table:
-        """Keys in (after, upto] in binary key order, with `present` as in `Known.keys`.
+        """The first keys, at most so many, in (after, upto] in binary key order, with `present` as
+        in `Known.keys`.
 
         Soft-deleted rows and tombstones of deletes are not among them.
         """

@@ -54,10 +54,12 @@ class StreamKnown:
         self._target = target
         self._held = held
 
-    def keys(self, after: Key | None, upto: Key | None) -> pa.Table:
-        at_target = self._destination.keys(self._target, after, upto)
+    def keys(self, after: Key | None, upto: Key | None, limit: int) -> pa.Table:
+        at_target = self._destination.keys(self._target, after, upto, limit)
         held = held_keys(self._held.all(), self._target.schema)
-        return at_target if held is None else _union(at_target, _within(held, after, upto))
+        if held is None:
+            return at_target
+        return _union(at_target, _within(held, after, upto)).slice(0, limit)
 
     def pages(self) -> Iterator[pa.RecordBatch]:
         return self._ledger.streams.pages(self._target.stream)

@@ -21,7 +21,7 @@ class _NothingKnown:
     def __init__(self, key: pa.Schema) -> None:
         self._schema = key.append(pa.field("present", pa.bool_()))
 
-    def keys(self, after: object, upto: object) -> pa.Table:
+    def keys(self, after: object, upto: object, limit: int) -> pa.Table:
         return self._schema.empty_table()
 
     def pages(self) -> Iterator[pa.RecordBatch]:

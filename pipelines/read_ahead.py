@@ -104,9 +104,9 @@ class _Waiting:
         self._known = known
         self._until_durable = until_durable
 
-    def keys(self, after: Key | None, upto: Key | None) -> pa.Table:
+    def keys(self, after: Key | None, upto: Key | None, limit: int) -> pa.Table:
         with self._until_durable():
-            return self._known.keys(after, upto)
+            return self._known.keys(after, upto, limit)
 
     def pages(self) -> Iterator[pa.RecordBatch]:
         pages: Iterator[pa.RecordBatch] | None = None

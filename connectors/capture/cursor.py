@@ -15,7 +15,6 @@ from typing import NamedTuple, Protocol
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.connectors.base import ReadState
@@ -200,8 +199,7 @@ def _full(
         more = page.full
         keys = whole_keys(table.schema, page.rows)
         span = key_range(keys, at.known, more=more)
-        gone = keys_gone(engine, table.schema, state.known, span, keys)
-        if len(gone):
+        for gone in keys_gone(engine, table, state.known, span, keys):
             at = at.step()
             yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
         if len(page.rows):
@@ -290,11 +288,13 @@ def _key_pages(
         if upto is not None and (span is None or span.upto is None or span.upto > (upto,)):
             keys = keys.filter(pc.less_equal(keys.column(0), upto))
             span, more = KeyRange(at.known, (upto,)), False
-        gone = _gone(engine, table, state, span, keys)
-        unknown = keys_unknown(engine, table.schema, state.known, span, keys)
-        if len(gone):
-            at = at.step()
-            yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
+        for suspects in keys_gone(engine, table, state.known, span, keys):
+            # Each was looked up before it counts as deleted: it may have come meanwhile.
+            gone = suspects.filter(pc.invert(table.lookup(suspects).extra[0]))
+            if len(gone):
+                at = at.step()
+                yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
+        unknown = keys_unknown(engine, table, state.known, span, keys)
         at = replace(at, after=found.last, known=last_key(keys) or at.known)
         if len(unknown):
             at = at.step()
@@ -302,17 +302,3 @@ def _key_pages(
             there: Mask = page.extra[0].to_numpy(zero_copy_only=False)
             yield page_changes(table, at.version(state.epoch), at.token(), page=page, chosen=there)
     return at
-
-
-def _gone(
-    engine: duckdb.DuckDBPyConnection,
-    table: CursorTable,
-    state: ReadState,
-    span: KeyRange | None,
-    keys: pa.RecordBatch,
-) -> pa.RecordBatch:
-    """Keys of the range that the source has not; each was looked up before it counts as deleted."""
-    suspects = keys_gone(engine, table.schema, state.known, span, keys)
-    if not len(suspects):
-        return suspects
-    return suspects.filter(pc.invert(table.lookup(suspects).extra[0]))

@@ -11,15 +11,13 @@ from rowtrail.connectors.base import Known
 from rowtrail.connectors.capture.pages import (
     KeyedTable,
     Page,
-    delete_changes,
     keyless_changes,
     last_key,
-    no_keys,
     page_changes,
     whole_keys,
 )
 from rowtrail.connectors.capture.position import Values
-from rowtrail.connectors.capture.reconcile import key_range, keys_gone
+from rowtrail.connectors.capture.reconcile import deletes_beside, key_range, keys_gone
 from rowtrail.connectors.capture.row_hash import scratch
 from rowtrail.connectors.changes import Changes, Operation, Version
 
@@ -55,10 +53,13 @@ def full_read(
             page = table.page(at.after)
             keys = whole_keys(table.schema, page.rows)
             span = key_range(keys, at.known, more=page.full)
-            gone = keys_gone(engine, table.schema, known, span, keys)
-            if len(gone) + len(page.rows) > table.stream.batch_rows:
-                yield from delete_changes(table, version(page), at.token(), gone)
-                gone = no_keys(table.schema)
+            gone = yield from deletes_beside(
+                len(page.rows),
+                keys_gone(engine, table, known, span, keys),
+                table,
+                version(page),
+                at.token(),
+            )
             at = replace(at, full=page.full, after=page.last, known=last_key(keys) or at.known)
             yield page_changes(
                 table,

@@ -76,7 +76,11 @@ def differing(table: SummedTable, known: Known, starts: Sequence[int]) -> Iterat
     )
     for number, (after, upto) in enumerate(spans):
         at_source = sums.get(number, KeySum(0, (0,) * len(MIXERS)))
-        keys = known.keys(None if after is None else (after,), None if upto is None else (upto,))
+        keys = known.keys(
+            None if after is None else (after,),
+            None if upto is None else (upto,),
+            at_source.number + 1,  # one more says that they differ
+        )
         if key_sum(keys.column(0)) != at_source:
             yield Span(after, upto)
 

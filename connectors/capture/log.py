@@ -23,10 +23,9 @@ from rowtrail.connectors.capture.pages import (
     Page,
     delete_changes,
     last_key,
-    one_batch,
     page_changes,
 )
-from rowtrail.connectors.capture.reconcile import key_range, keys_gone
+from rowtrail.connectors.capture.reconcile import KeyRange, key_range, keys_gone, known_keys
 from rowtrail.connectors.capture.row_hash import scratch
 from rowtrail.connectors.changes import (
     VERSION_SCHEMA,
@@ -214,8 +213,8 @@ def _sweep(
             found = table.key_page(at.after)
             more = found.full
             span = key_range(found.keys, at.known, more=more)
-            gone = keys_gone(engine, table.schema, state.known, span, found.keys)
-            yield from delete_changes(table, version, at.token(), gone)
+            for gone in keys_gone(engine, table, state.known, span, found.keys):
+                yield from delete_changes(table, version, at.token(), gone)
             at = replace(at, after=found.last, known=last_key(found.keys) or at.known)
     return replace(at, phase="log", sweep=False, after=None, known=None)
 
@@ -254,10 +253,8 @@ def _truncated(
 ) -> Iterator[Changes]:
     """A delete of each row that is known when all that came before is durable."""
     version = Version(state.epoch, int(found.commits[0]), int(found.ordinals[0]), 0)
-    known = state.known.keys(None, None)
-    wanted = table.schema.arrow_key()
-    keys = one_batch(known.select(wanted.names).cast(wanted))
-    yield from delete_changes(table, version, at.token(), keys)
+    for keys in known_keys(table, state.known, KeyRange(None, None)):
+        yield from delete_changes(table, version, at.token(), keys)
 
 
 def log_changes(table: KeyedTable, epoch: int, found: LogRows, position: str) -> Changes:

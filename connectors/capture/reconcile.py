@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import duckdb
@@ -10,9 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from rowtrail.connectors.base import Known
-from rowtrail.connectors.capture.pages import last_key, no_keys, one_batch
+from rowtrail.connectors.capture.pages import (
+    KeyedTable,
+    delete_changes,
+    last_key,
+    no_keys,
+    one_batch,
+)
 from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.capture.row_hash import HASH_COLUMN, Hashes
+from rowtrail.connectors.changes import Changes, Version
 from rowtrail.connectors.schema import TableSchema
 
 
@@ -35,47 +42,63 @@ def key_range(keys: pa.RecordBatch, after: Values | None, *, more: bool) -> KeyR
 
 def keys_gone(
     engine: duckdb.DuckDBPyConnection,
-    schema: TableSchema,
+    table: KeyedTable,
     known: Known,
     span: KeyRange | None,
     keys: pa.RecordBatch,
-) -> pa.RecordBatch:
+) -> Iterator[pa.RecordBatch]:
     """The keys in the range that are known and that the source does not have, in key order.
 
-    Those that are absent on purpose too: were they known for ever, a row that comes back under
-    such a key would never be new.
+    In pieces, none of them empty: a table that was emptied may have left any number. Those that
+    are absent on purpose too: were they known for ever, a row that comes back under such a key
+    would never be new.
     """
-    if span is None:
-        return no_keys(schema)
-    return _without(engine, _known_keys(known, span, schema), pa.Table.from_batches([keys]))
+    for piece in known_keys(table, known, span):
+        gone = _without(engine, piece, keys)
+        if len(gone):
+            yield gone
 
 
 def keys_unknown(
     engine: duckdb.DuckDBPyConnection,
-    schema: TableSchema,
+    table: KeyedTable,
     known: Known,
     span: KeyRange | None,
     keys: pa.RecordBatch,
 ) -> pa.RecordBatch:
     """The keys in the range that the source has and of which nothing is known, in key order."""
     if span is None:
-        return no_keys(schema)
-    return _without(engine, pa.Table.from_batches([keys]), _known_keys(known, span, schema))
+        return no_keys(table.schema)
+    for piece in known_keys(table, known, span):
+        keys = _without(engine, keys, piece)
+    return keys
 
 
-def _known_keys(known: Known, span: KeyRange, schema: TableSchema) -> pa.Table:
-    wanted = schema.arrow_key()
-    return known.keys(*span).select(wanted.names).cast(wanted)
+def known_keys(table: KeyedTable, known: Known, span: KeyRange | None) -> Iterator[pa.RecordBatch]:
+    """The known keys of the range in the source's types, in key order and in pieces.
+
+    A piece has up to twice `batch_rows`: a range of the source that nothing was deleted from has
+    not more than `batch_rows`, and is asked for once.
+    """
+    wanted = table.schema.arrow_key()
+    limit = 2 * table.stream.batch_rows
+    while span is not None:
+        found = known.keys(*span, limit)
+        keys = one_batch(found.select(wanted.names).cast(wanted))
+        span = None if len(keys) < limit else span._replace(after=last_key(keys))
+        yield keys
 
 
-def _without(engine: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table) -> pa.RecordBatch:
+def _without(
+    engine: duckdb.DuckDBPyConnection, left: pa.RecordBatch, right: pa.RecordBatch
+) -> pa.RecordBatch:
     """The rows of `left` that `right` does not have, in the order of `left`."""
     if not len(left) or not len(right):
-        return one_batch(left)
+        return left
     columns = [f"c{number}" for number in range(left.num_columns)]
     numbered = left.rename_columns(columns).append_column("n", pa.array(np.arange(len(left))))
-    engine.register("left_keys", numbered)
-    engine.register("right_keys", right.rename_columns(columns))
+    engine.register("left_keys", pa.Table.from_batches([numbered]))
+    engine.register("right_keys", pa.Table.from_batches([right.rename_columns(columns)]))
     try:
         kept = engine.sql(
             f"SELECT n FROM left_keys ANTI JOIN right_keys USING ({', '.join(columns)}) ORDER BY n"
@@ -83,7 +106,25 @@ def _without(engine: duckdb.DuckDBPyConnection, left: pa.Table, right: pa.Table)
     finally:
         engine.unregister("left_keys")
         engine.unregister("right_keys")
-    return one_batch(left.take(kept.column("n")))
+    return left.take(kept.column("n").combine_chunks())
+
+
+def deletes_beside(
+    rows: int,
+    gone: Iterator[pa.RecordBatch],
+    table: KeyedTable,
+    version: Version,
+    position: str,
+) -> Generator[Changes, None, pa.RecordBatch]:
+    """Reports deletes as items of their own; returns those that fit in one beside so many rows."""
+    last = no_keys(table.schema)
+    for piece in gone:
+        yield from delete_changes(table, version, position, last)
+        last = piece
+    if len(last) + rows <= table.stream.batch_rows:
+        return last
+    yield from delete_changes(table, version, position, last)
+    return no_keys(table.schema)
 
 
 class KnownHashes:

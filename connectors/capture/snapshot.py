@@ -13,17 +13,15 @@ from rowtrail.connectors.base import ReadState
 from rowtrail.connectors.capture.pages import (
     KeyedTable,
     Page,
-    delete_changes,
     hashed_keys,
     keyless_changes,
     last_key,
-    no_keys,
     page_changes,
     page_hashes,
     whole_keys,
 )
 from rowtrail.connectors.capture.position import Values, decode, encode
-from rowtrail.connectors.capture.reconcile import KnownHashes, key_range, keys_gone
+from rowtrail.connectors.capture.reconcile import KnownHashes, deletes_beside, key_range, keys_gone
 from rowtrail.connectors.capture.row_hash import scratch
 from rowtrail.connectors.changes import Changes, Version
 
@@ -91,12 +89,15 @@ def _page_changes(
     seen = page_hashes(engine, page)
     keys = whole_keys(table.schema, page.rows)
     span = key_range(keys, at.known, more=page.full)
-    gone = keys_gone(engine, table.schema, state.known, span, keys)
     changed = ~np.isin(seen, hashes.within(span))
-    if len(gone) + int(changed.sum()) > table.stream.batch_rows:
-        at = replace(at, ordinal=at.ordinal + 1)
-        yield from delete_changes(table, at.version(state.epoch), at.token(), gone)
-        gone = no_keys(table.schema)
+    at = replace(at, ordinal=at.ordinal + 1)
+    gone = yield from deletes_beside(
+        int(changed.sum()),
+        keys_gone(engine, table, state.known, span, keys),
+        table,
+        at.version(state.epoch),
+        at.token(),
+    )
     at = replace(
         at,
         ordinal=at.ordinal + 1,

@@ -252,9 +252,9 @@ def _sweep(
             found = table.key_page(after)
             more = found.full
             span = key_range(found.keys, known, more=more)
-            gone = keys_gone(engine, table.schema, state.known, span, found.keys)
+            for gone in keys_gone(engine, table, state.known, span, found.keys):
+                yield from delete_changes(table, version, at.token(), gone)
             after, known = found.last, last_key(found.keys) or known
-            yield from delete_changes(table, version, at.token(), gone)
 
 
 def _checked(table: WindowedTable, at: WindowPosition) -> LogNow:

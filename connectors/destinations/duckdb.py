@@ -104,13 +104,17 @@ class DuckdbDestination:
             return receipts.newest_receipts(Connected(self._connection), pipeline)
 
     def keys(
-        self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
+        self,
+        target: Target,
+        after: tuple[object, ...] | None,
+        upto: tuple[object, ...] | None,
+        limit: int,
     ) -> pa.Table:
         with translated(f"read keys of table {target.table} of {self._path}"):
             layout = read_layout(self._connection, TableName.parse(target.table))
             if layout is None:
                 return empty_keys(target)
-            return read_keys(self._connection, layout, target, after, upto)
+            return read_keys(self._connection, layout, target, after, upto, limit)
 
     def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
         pipeline = self._writer().pipeline

@@ -24,8 +24,10 @@ def read_keys(
     target: Target,
     after: Key | None,
     upto: Key | None,
+    limit: int,
 ) -> pa.Table:
-    """Keys in (after, upto] and `present`, in binary order. One query; no row is looked at twice.
+    """The first keys in (after, upto] and `present`, in binary order. One query; no row is looked
+    at twice.
 
     Texts compare by their UTF-8 bytes, DuckDB's default; column by column, as in SQL.
     """
@@ -37,8 +39,8 @@ def read_keys(
         f"SELECT {quoted(key)}, true AS present FROM {layout.table.sql} "
         f"WHERE {live} AND {range_sql} "
         f"UNION ALL SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} "
-        f"WHERE {FILTERED} AND {range_sql} ORDER BY {quoted(key)}",
-        [*bounds, *bounds],
+        f"WHERE {FILTERED} AND {range_sql} ORDER BY {quoted(key)} LIMIT ?",
+        [*bounds, *bounds, limit],
     )
     schema = _schema(target)  # which may spell a name in another case than the table
     return table.rename_columns(schema.names).cast(schema)

@@ -104,7 +104,11 @@ class PostgresDestination:
             return receipts.newest_receipts(work, pipeline) if _has(work, RECEIPTS.name) else []
 
     def keys(
-        self, target: Target, after: tuple[object, ...] | None, upto: tuple[object, ...] | None
+        self,
+        target: Target,
+        after: tuple[object, ...] | None,
+        upto: tuple[object, ...] | None,
+        limit: int,
     ) -> pa.Table:
         doing = f"read keys of table {target.table}"
         with self._reading(doing) as work:
@@ -112,7 +116,7 @@ class PostgresDestination:
         if layout is None:
             return keys_schema(target).empty_table()
         with translated(doing, self._name), self._session.arrow() as cursor:
-            cursor.execute(keys_query(layout, target, after, upto))
+            cursor.execute(keys_query(layout, target, after, upto, limit))
             return read_keys(cursor.fetch_arrow_table(), target)
 
     def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:

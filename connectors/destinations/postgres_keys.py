@@ -20,8 +20,10 @@ def keys_schema(target: Target) -> pa.Schema:
     return target.schema.arrow_key().append(pa.field("present", pa.bool_()))
 
 
-def keys_query(layout: PostgresLayout, target: Target, after: Key | None, upto: Key | None) -> str:
-    """Keys in (after, upto] and `present`, in binary order: two index scans, merged."""
+def keys_query(
+    layout: PostgresLayout, target: Target, after: Key | None, upto: Key | None, limit: int
+) -> str:
+    """The first keys in (after, upto] and `present`, in binary order: two index scans, merged."""
     key = target.schema.key
     within = key_range(target, after, upto)
     live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
@@ -29,7 +31,8 @@ def keys_query(layout: PostgresLayout, target: Target, after: Key | None, upto: 
         f"SELECT * FROM (SELECT {quoted(key)}, true AS {quote('present')} FROM {layout.table.sql} "
         f"WHERE {live} AND {within} UNION ALL "
         f"SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} "
-        f"WHERE {FILTERED} AND {within}) AS found ORDER BY {order_by(layout, target)}"
+        f"WHERE {FILTERED} AND {within}) AS found ORDER BY {order_by(layout, target)} "
+        f"LIMIT {limit:d}"
     )
 
 

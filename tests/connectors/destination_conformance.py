@@ -41,6 +41,10 @@ OWN = ("_rowtrail_epoch", "_rowtrail_position", "_rowtrail_ordinal", "_rowtrail_
 BOTH = pytest.mark.parametrize("deletes", [Deletes.SOFT, Deletes.HARD])
 
 
+ALL = 1_000_000
+"""Keys at most: more than any test has."""
+
+
 class Warehouse(ABC):
     """One empty target of a test. Reads and changes it by the database's own means, not by ours."""
 
@@ -104,10 +108,11 @@ class Warehouse(ABC):
         target: Target,
         after: tuple[object, ...] | None = None,
         upto: tuple[object, ...] | None = None,
+        limit: int = ALL,
     ) -> list[tuple[object, ...]]:
         destination = self.open()
         try:
-            found = destination.keys(target, after, upto)
+            found = destination.keys(target, after, upto, limit)
         finally:
             destination.close()
         assert found.schema.names == [*target.schema.key, "present"]
@@ -865,14 +870,14 @@ class DestinationConformance:
         bounds = [None, (0, "z"), (1, ""), (1, "x"), (2, "aaa"), (3, "y"), (9, "")]
         destination = warehouse.open()
         try:
-            for after, upto in product(bounds, bounds):
+            for after, upto, limit in product(bounds, bounds, (1, 4, ALL)):
                 wanted = [
                     (*key, True)
                     for key in keys
                     if (after is None or key > after) and (upto is None or key <= upto)
                 ]
-                found = destination.keys(target, after, upto).to_pylist()
-                assert [tuple(row.values()) for row in found] == wanted
+                found = destination.keys(target, after, upto, limit).to_pylist()
+                assert [tuple(row.values()) for row in found] == wanted[:limit]
         finally:
             destination.close()
 
@@ -886,6 +891,7 @@ class DestinationConformance:
         wanted = [(0, True), (2, True), (3, False), (4, True), (8, False)]
         assert warehouse.keys(target) == wanted
         assert warehouse.keys(target, after=(2,), upto=(8,)) == wanted[2:]
+        assert warehouse.keys(target, after=(0,), limit=2) == wanted[1:3]
 
     def test_texts_are_in_binary_order(self, warehouse: Warehouse) -> None:
         texts = ["Z", "a", "A", "é", "e", "z", "É", "ß", "ss", "", " ", "a ", "😀", "\uffff", "a\0"]
@@ -923,7 +929,7 @@ class DestinationConformance:
                     for row, late in zip(rows, expected, strict=True):
                         if not late:
                             model[key_of(row)] = row
-                found = destination.keys(orders(table=name), None, None).to_pylist()
+                found = destination.keys(orders(table=name), None, None, ALL).to_pylist()
             finally:
                 destination.close()
             live = {key: row for key, row in model.items() if row.operation is Operation.UPDATE}
@@ -951,7 +957,7 @@ class DestinationConformance:
         warehouse.load(target, upsert(1, id=1, note="a"))
         reader = warehouse.open(None)
         try:
-            assert reader.keys(target, None, None).num_rows == 1
+            assert reader.keys(target, None, None, ALL).num_rows == 1
             assert len(reader.receipts()) == 1
             with pytest.raises(ConfigurationError, match="for reading only"):
                 reader.write(load_of(target, upsert(2, id=1, note="b")))

@@ -16,6 +16,10 @@ Key = tuple[Any, ...]
 Row = dict[str, Any]
 
 
+MANY = 10_000
+"""More than any test has in a batch, or in a range of the source's keys."""
+
+
 class DictKnown:
     """`Known` over dictionaries, in the order that the protocol promises."""
 
@@ -23,13 +27,14 @@ class DictKnown:
         self._follower = follower
         self._key = key
 
-    def keys(self, after: Key | None, upto: Key | None) -> pa.Table:
+    def keys(self, after: Key | None, upto: Key | None, limit: int) -> pa.Table:
         present = {*self._follower.live(), *self._follower.rejected}
+        assert 0 < limit < MANY, "what is asked for is bounded by the batch, or by the source"
         chosen = sorted(
             key
             for key in filter(self._fits, present | self._follower.filtered)
             if (after is None or key > after) and (upto is None or key <= upto)
-        )
+        )[:limit]
         arrays = [
             pa.array([key[number] for key in chosen], field.type)
             for number, field in enumerate(self._key)

@@ -41,12 +41,12 @@ class Keys:
     def __init__(self, keys: list[int]) -> None:
         self.keys_there = sorted(keys)
 
-    def keys(self, after: Any, upto: Any) -> pa.Table:
+    def keys(self, after: Any, upto: Any, limit: int) -> pa.Table:
         found = [
             key
             for key in self.keys_there
             if (after is None or key > after[0]) and (upto is None or key <= upto[0])
-        ]
+        ][:limit]
         return pa.table({"id": pa.array(found, pa.int64()), "present": [True] * len(found)})
 
     def pages(self) -> Any:

@@ -83,7 +83,7 @@ def test_the_search_path_decides_nothing(warehouse: PostgresWarehouse) -> None:
         assert destination.write(load_of(orders(), upsert(2, id=1, note="b"))).to_pylist() == [
             False
         ]
-        assert destination.keys(orders(), None, None).num_rows == 1
+        assert destination.keys(orders(), None, None, 9).num_rows == 1
     finally:
         destination.close()
     assert warehouse.notes() == {1: "b"}
@@ -120,7 +120,7 @@ def test_keys_are_in_binary_order_whatever_the_database_prefers(
             assert not any(destination.write(load_of(target, *rows)).to_pylist())
         ordered = sorted(texts, key=str.encode)
         for text in texts:
-            found = destination.keys(target, (text, text), None)["a"].to_pylist()
+            found = destination.keys(target, (text, text), None, 9)["a"].to_pylist()
             assert found == ordered[ordered.index(text) + 1 :]
     finally:
         destination.close()

@@ -85,7 +85,7 @@ def test_an_idle_connection_that_was_lost_is_not_noticed(
     for at, act in enumerate(
         (
             lambda: destination.write(load_of(target, upsert(1, id=1, note="a"))).to_pylist(),
-            lambda: destination.keys(target, None, None).to_pylist(),
+            lambda: destination.keys(target, None, None, 9).to_pylist(),
             lambda: destination.receipts()[0].stream,
             lambda: destination.alter(target),
             lambda: destination.describe("orders").live_rows,  # type: ignore[union-attr]
@@ -99,11 +99,11 @@ def test_an_idle_connection_that_was_lost_is_not_noticed(
 def test_keys_are_read_again_after_their_connection_was_lost(
     warehouse: PostgresWarehouse, proxy: KillableProxy, destination: PostgresDestination
 ) -> None:
-    assert destination.keys(orders(), None, None).num_rows == 0
+    assert destination.keys(orders(), None, None, 9).num_rows == 0
     proxy.lose_reply_to(b"UNION ALL")
     with pytest.raises(TransientError, match="read keys of table orders"):
-        destination.keys(orders(), None, None)
-    assert destination.keys(orders(), None, None).num_rows == 0
+        destination.keys(orders(), None, None, 9)
+    assert destination.keys(orders(), None, None, 9).num_rows == 0
 
 
 def test_a_fence_that_was_lost_meanwhile(
@@ -277,7 +277,7 @@ def test_reading_needs_the_right_to_read_and_cannot_write(
     warehouse.run(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")
     with closing(clerk.open(None)) as reader:
         assert len(reader.receipts()) == 1
-        assert reader.keys(orders(), None, None).num_rows == 1
+        assert reader.keys(orders(), None, None, 9).num_rows == 1
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             reader._session.connection().execute("DELETE FROM orders")
 
@@ -297,7 +297,7 @@ def test_a_database_that_does_not_hold_every_text(warehouse: PostgresWarehouse) 
 
 def test_closing_leaves_no_session(warehouse: PostgresWarehouse) -> None:
     destination = warehouse.open()
-    destination.keys(orders(), None, None)
+    destination.keys(orders(), None, None, 9)
     assert warehouse.query(RUNNING) == [(2,)]
     destination.close()
     deadline = time.monotonic() + 10

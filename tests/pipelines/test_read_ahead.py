@@ -23,7 +23,7 @@ class Log:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def keys(self, after: object, upto: object) -> pa.Table:
+    def keys(self, after: object, upto: object, limit: int) -> pa.Table:
         self.seen.append("asked")
         return pa.table({"id": [1]})
 
@@ -80,7 +80,7 @@ def test_what_is_known_is_asked_when_all_that_was_handed_out_is_durable() -> Non
     def reading(known: Known) -> Iterator[Changes]:
         yield item("first")
         asking.set()
-        known.keys(None, None)
+        known.keys(None, None, 9)
         yield item("second")
 
     with read_ahead(reading, log) as items:
@@ -116,7 +116,7 @@ def test_the_source_is_free_while_the_reader_waits() -> None:
     def reading(known: Known) -> Iterator[Changes]:
         yield item("first")
         asking.set()
-        known.keys(None, None)
+        known.keys(None, None, 9)
         assert lock.locked()  # taken again for the rest of the item
         yield item("second")
 
@@ -142,12 +142,12 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 def test_what_known_raises_reaches_the_source() -> None:
     class Broken(Log):
-        def keys(self, after: object, upto: object) -> pa.Table:
+        def keys(self, after: object, upto: object, limit: int) -> pa.Table:
             raise ValueError("the target is gone")
 
     def reading(known: Known) -> Iterator[Changes]:
         with pytest.raises(ValueError, match="the target is gone"):
-            known.keys(None, None)
+            known.keys(None, None, 9)
         yield item("went on")
 
     with read_ahead(reading, Broken()) as items:
@@ -163,7 +163,7 @@ def test_closing_ends_a_read_wherever_it_is(*, waits: bool) -> None:
         try:
             yield item("first")
             if waits:
-                known.keys(None, None)
+                known.keys(None, None, 9)
             yield item("second")
             yield item("never asked for")
         finally:
