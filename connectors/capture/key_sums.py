@@ -46,6 +46,9 @@ class KeySum(NamedTuple):
     sums: tuple[int, ...]
 
 
+NO_KEYS = KeySum(0, (0,) * len(MIXERS))
+
+
 @runtime_checkable
 class SummedTable(Protocol):
     """A table that may have one integer for its key, and can sum keys where it is."""
@@ -75,14 +78,26 @@ def differing(table: SummedTable, known: Known, starts: Sequence[int]) -> Iterat
         [None, *(start - 1 for start in starts)], [*(s - 1 for s in starts), None], strict=True
     )
     for number, (after, upto) in enumerate(spans):
-        at_source = sums.get(number, KeySum(0, (0,) * len(MIXERS)))
+        at_source = sums.get(number, NO_KEYS)
+        if _known_sum(known, Span(after, upto), at_source.number) != at_source:
+            yield Span(after, upto)
+
+
+def _known_sum(known: Known, span: Span, enough: int) -> KeySum:
+    """Of the known keys in the range; no more are looked at once there are more than `enough`."""
+    total, after, more = NO_KEYS, span.after, True
+    while more and total.number <= enough:
         keys = known.keys(
             None if after is None else (after,),
-            None if upto is None else (upto,),
-            at_source.number + 1,  # one more says that they differ
-        )
-        if key_sum(keys.column(0)) != at_source:
-            yield Span(after, upto)
+            None if span.upto is None else (span.upto,),
+            2 * RANGE_KEYS,
+        ).column(0)
+        more = len(keys) == 2 * RANGE_KEYS
+        after = keys[-1].as_py() if more else after
+        found = key_sum(keys)
+        sums = tuple(map(sum, zip(total.sums, found.sums, strict=True)))
+        total = KeySum(total.number + found.number, sums)
+    return total
 
 
 def key_sum(keys: pa.ChunkedArray) -> KeySum:

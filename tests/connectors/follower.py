@@ -16,7 +16,7 @@ Key = tuple[Any, ...]
 Row = dict[str, Any]
 
 
-MANY = 10_000
+MANY = 1_000_000
 """More than any test has in a batch, or in a range of the source's keys."""
 
 
