@@ -10,6 +10,9 @@ from __future__ import annotations
 class RowtrailError(Exception):
     """Anything that Rowtrail says to a person: `str(error)` is one paragraph that stands alone."""
 
+    stream: str | None = None
+    """The stream that it stops, where several are read together: the others can go on."""
+
 
 class TransientError(RowtrailError):
     """May pass by itself (a lock, a cut connection): try the same thing again, with back-off."""

@@ -31,6 +31,11 @@ class BreakerCount:
         self._failed = 0
         self._deleted = 0
 
+    @property
+    def has_counted(self) -> bool:
+        """Whether there is anything that could add up to too much."""
+        return self._failed > 0 or self._deleted > 0
+
     def add(self, *, read: int, failed: int, deleted: int) -> None:
         """Counts a batch that is about to be committed; raises BreakerError when it is too much."""
         self._read += read

@@ -20,10 +20,11 @@ from rowtrail.connectors.errors import (
     RowtrailError,
     TransientError,
 )
+from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.lane import ReadyStream, install_capture, make_ready
-from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
+from rowtrail.pipelines.opening import OpenPipeline, decide_unfinished
 from rowtrail.pipelines.patterns import Resolved, known_targets, register, resolve
 from rowtrail.pipelines.pending import carry_out_pending
 from rowtrail.pipelines.results import StreamResult
@@ -40,6 +41,9 @@ whether there are tables that a pattern takes and that have no stream yet."""
 
 BUSY_SECONDS = 5.0
 """What is done while nothing changes waits no longer than that where something always does."""
+
+AGAIN_SECONDS = 600.0
+"""A new table that could not be taken up is tried again after so long."""
 
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -71,8 +75,8 @@ def follow_streams(
     following = _Follow(opened, run_id, dict(results), stop, takes_new)
     following.add(streams)
     following.run(opened.source)
-    found = {name: with_held_back(opened, one) for name, one in following.results.items()}
-    return following.opened, found
+    found = {**following.refused, **following.results}
+    return following.opened, {name: with_held_back(opened, one) for name, one in found.items()}
 
 
 @dataclass
@@ -88,7 +92,9 @@ class _Follow:
     polled: float = field(default_factory=time.monotonic)
     looked: float = field(default_factory=time.monotonic)
     new: Resolved | None = None  # has tables that are to be taken up
-    following: frozenset[str] = frozenset()  # streams of the log that go on
+    refused: dict[str, StreamResult] = field(default_factory=dict)  # new ones that could not be
+    asked_again: float = field(default_factory=time.monotonic)  # when those were tried last
+    lanes: dict[str, ReadyStream] = field(default_factory=dict)  # streams of the log that go on
     failures: int = 0  # of the connection, one after another
 
     def add(self, streams: Iterable[StreamDefinition]) -> None:
@@ -102,11 +108,13 @@ class _Follow:
         while not self.stop():
             try:
                 if self.new is not None:
-                    self._take_up(self.new)
-                lanes = self._lanes()
-                if lanes:
-                    self._follow(source, lanes)
-                elif self.others:
+                    found, self.new = self.new, None
+                    self._take_up(found)
+                self.lanes = {}
+                self._make_lanes()
+                if self.lanes:
+                    self._follow(source)
+                elif self.others or self.takes_new:
                     time.sleep(_TICK)
                     self._meanwhile()
                 else:
@@ -114,49 +122,56 @@ class _Follow:
             except TransientError as error:
                 self._wait(error)
 
-    def _lanes(self) -> dict[str, ReadyStream]:
+    def _make_lanes(self) -> None:
         """The streams that go on, described anew."""
-        lanes = {}
         for stream in self.logged:
             record = self.opened.ledger.streams.get(stream.name)
             if record is None or record.state is not StreamState.ACTIVE:
                 continue
             try:
                 breakers = breakers_of(self.opened, None, record)
-                lanes[stream.name] = make_ready(self.opened, stream, self.run_id, breakers)
+                self.lanes[stream.name] = make_ready(self.opened, stream, self.run_id, breakers)
             except (OwnershipError, TransientError):
                 raise
             except RowtrailError as error:
                 self._stopped(stream, error)
-        return lanes
 
-    def _follow(self, source: FollowsLog, lanes: Mapping[str, ReadyStream]) -> None:
-        self.following = frozenset(lanes)
-        positions = {name: ready.state.position for name, ready in lanes.items()}
+    def _follow(self, source: FollowsLog) -> None:
+        """Until it is stopped, or until streams are to be made ready anew."""
         asked: dict[str, tuple[StreamSpec, ReadState]] = {
-            name: (ready.lane.stream.source_spec(), ready.state) for name, ready in lanes.items()
+            name: (ready.lane.stream.source_spec(), ready.state)
+            for name, ready in self.lanes.items()
         }
-        with closing(source.follow(asked, self.stop)) as items:
-            for item in items:
-                self.failures = 0
-                if item is None or time.monotonic() - self.quiet >= BUSY_SECONDS:
-                    self._meanwhile()
-                if self.new is not None:
-                    return  # the slot is free for the first read of what is new
-                if item is None:
-                    continue
-                name, changes = item
-                lane = lanes[name].lane
-                if changes.schema != lanes[name].source_schema:
-                    return  # the table has got another shape since it was made ready
-                try:
-                    self._commit(lanes[name], changes, positions[name])
-                except (OwnershipError, TransientError):
-                    raise
-                except RowtrailError as error:
-                    self._stopped(lane.stream, error)
-                    return
-                positions[name] = changes.position
+        try:
+            with closing(source.follow(asked, self.stop)) as items:
+                self._load(items)
+        except (OwnershipError, TransientError):
+            raise
+        except RowtrailError as error:
+            if error.stream not in self.lanes:
+                raise
+            self._stopped(self.lanes[error.stream].lane.stream, error)
+
+    def _load(self, items: Iterable[tuple[str, Changes] | None]) -> None:
+        positions = {name: ready.state.position for name, ready in self.lanes.items()}
+        for item in items:
+            self.failures = 0
+            if item is None or time.monotonic() - self.quiet >= BUSY_SECONDS:
+                self._meanwhile()
+            if self.new is not None:
+                return  # the slot is free for the first read of what is new
+            if item is None:
+                continue
+            name, changes = item
+            ready = self.lanes[name]
+            if changes.schema != ready.source_schema:
+                return  # the table has got another shape since it was made ready
+            try:
+                self._commit(ready, changes, positions[name])
+            except RowtrailError as error:
+                error.stream = name
+                raise
+            positions[name] = changes.position
 
     def _commit(self, ready: ReadyStream, changes: Changes, before: str | None) -> None:
         name = ready.lane.stream.name
@@ -169,11 +184,14 @@ class _Follow:
     def _meanwhile(self) -> None:
         """What is done while nothing changes, and now and then although something does."""
         self.opened.lease.check()
-        carry_out_pending(self.opened, self.run_id)
+        if carry_out_pending(self.opened, self.run_id):
+            for ready in self.lanes.values():
+                ready.lane.held.changed()
         if time.monotonic() - self.looked >= LOOK_SECONDS:
             self.looked = time.monotonic()
-            give_up(self.opened, self.following)
+            give_up(self.opened, self.lanes)
             let_move_on(self.opened)
+            self._begin_counts_anew()
             self._look_for_new()
         if self.others and time.monotonic() - self.polled >= POLL_SECONDS:
             for stream in self.others:
@@ -183,10 +201,24 @@ class _Follow:
             self.polled = time.monotonic()
         self.quiet = time.monotonic()
 
+    def _begin_counts_anew(self) -> None:
+        """What would be a run of its own under a scheduler is held against the limits by itself:
+        over weeks any table loses more rows than it has."""
+        for name, ready in self.lanes.items():
+            if not ready.lane.breakers.has_counted:
+                continue
+            there = self.opened.destination.describe(ready.lane.target.table)
+            rows = 0 if there is None else there.live_rows
+            count = BreakerCount(name, ready.lane.breakers.limits, rows)
+            self.lanes[name] = replace(ready, lane=replace(ready.lane, breakers=count))
+
     def _look_for_new(self) -> None:
         """Notes tables that a pattern takes and that have no stream yet."""
         if not self.takes_new:
             return
+        if time.monotonic() - self.asked_again >= AGAIN_SECONDS:
+            self.asked_again = time.monotonic()
+            self.refused.clear()
         known = known_targets(self.opened.ledger)
         try:
             found = resolve(self.opened.definition, self.opened.source, known)
@@ -195,32 +227,45 @@ class _Follow:
         except RowtrailError as error:
             self.opened.reporter.note(f"It could not be seen whether there are new tables: {error}")
             return
-        if any(stream.name not in self.results for stream in found.definition.streams):
+        if self._of_new(found):
             self.new = found
 
+    def _of_new(self, found: Resolved) -> list[StreamDefinition]:
+        known = self.results.keys() | self.refused.keys()
+        return [stream for stream in found.definition.streams if stream.name not in known]
+
     def _take_up(self, found: Resolved) -> None:
-        """The first read of new tables. Where it is cut off, it is begun again."""
+        """The first read of new tables, for which the others wait. One that cannot be read is tried
+        again later: somebody mends it, or a lock goes."""
         self.opened = replace(
             self.opened,
             definition=found.definition,
             resolved=found,
             opened_at=time.monotonic(),
         )
-        streams = [one for one in found.definition.streams if one.name not in self.results]
+        streams = self._of_new(found)
         register(self.opened.ledger, self.opened.definition)
+        why: RowtrailError | None = None
         try:
             install_capture(self.opened, streams)
-        except (OwnershipError, TransientError):
+        except OwnershipError:
             raise
         except RowtrailError as error:
-            for stream in streams:
-                self.results[stream.name] = StreamResult(name=stream.name)
-                self._stopped(stream, error)
-        else:
-            for stream in streams:
-                self.results[stream.name] = run_stream(self.opened, stream, self.run_id, None)
+            why = error
+        for stream in streams:
+            if self.stop():
+                return
+            if why is not None:
+                result = StreamResult(name=stream.name, error=str(why))
+                self.opened.reporter.stream_done(result)
+            else:
+                result = run_stream(self.opened, stream, self.run_id, None, stop=self.stop)
+            if result.error:
+                self.refused[stream.name] = result
+                self.asked_again = time.monotonic()
+            else:
+                self.results[stream.name] = result
                 self.add([stream])
-        self.new = None
 
     def _stopped(self, stream: StreamDefinition, error: RowtrailError) -> None:
         note_stop(self.opened, stream, error)
@@ -232,14 +277,17 @@ class _Follow:
 
         A batch whose write was cut off is decided about first: it may be at the target.
         """
-        self.failures += 1
-        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self.failures - 1))
-        self.opened.reporter.note(f"{error} Trying again in {seconds:.1f} s.")
-        end = time.monotonic() + seconds
+        told = str(error)
         while not self.stop():
-            if time.monotonic() >= end:
-                settle_unfinished(self.opened)
-                if not self.opened.ledger.batches.unfinished():
-                    return
-                end = time.monotonic() + seconds
-            time.sleep(_TICK)
+            self.failures += 1
+            seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (self.failures - 1))
+            self.opened.reporter.note(f"{told} Trying again in {seconds:.1f} s.")
+            end = time.monotonic() + seconds
+            while time.monotonic() < end and not self.stop():
+                time.sleep(_TICK)
+            self.opened.lease.check()
+            try:
+                decide_unfinished(self.opened)
+                return
+            except TransientError as still:
+                told = str(still)

@@ -118,6 +118,13 @@ def settle_unfinished(opened: OpenPipeline) -> None:
     Where the target cannot say what it has, the next run's recovery decides.
     """
     with suppress(RowtrailError):
-        receipts = {receipt.stream: receipt for receipt in opened.destination.receipts()}
-        for note in settle(opened.ledger, receipts):
-            opened.reporter.note(note)
+        decide_unfinished(opened)
+
+
+def decide_unfinished(opened: OpenPipeline) -> None:
+    """As `settle_unfinished`, but raises what keeps the target from saying what it has."""
+    if not opened.ledger.batches.unfinished():
+        return
+    receipts = {receipt.stream: receipt for receipt in opened.destination.receipts()}
+    for note in settle(opened.ledger, receipts):
+        opened.reporter.note(note)

@@ -71,7 +71,9 @@ def run_pipeline(
             opened.patience.retry(partial(install_capture, opened, chosen))
             decisions = carry_out_pending(opened, run_id)
             results = {
-                stream.name: run_stream(opened, stream, run_id, options.allow_deletes)
+                stream.name: run_stream(
+                    opened, stream, run_id, options.allow_deletes, stop=options.follow
+                )
                 for stream in chosen
             }
             if options.follow is not None:
@@ -81,7 +83,7 @@ def run_pipeline(
                     run_id,
                     results,
                     options.follow,
-                    takes_new=not options.streams,
+                    takes_new=bool(opened.definition.patterns) and not options.streams,
                 )
             late = carry_out_pending(opened, run_id)
             if late:

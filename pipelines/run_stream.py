@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -28,12 +28,18 @@ from rowtrail.pipelines.stream_results import with_held_back
 
 
 def run_stream(
-    opened: OpenPipeline, stream: StreamDefinition, run_id: str, allow_deletes: float | None
+    opened: OpenPipeline,
+    stream: StreamDefinition,
+    run_id: str,
+    allow_deletes: float | None,
+    *,
+    stop: Callable[[], bool] | None = None,
 ) -> StreamResult:
     """Reads one stream, batch by batch, up to what its source has committed now.
 
     What stops the stream is in its result, and in the ledger. Raises OwnershipError, LedgerError.
     `allow_deletes` is the share of the target's rows that may be deleted, where a person said so.
+    Where `stop` says so, it ends after a batch, and the next run goes on from there.
     """
     result = StreamResult(name=stream.name)
     record = opened.ledger.streams.get(stream.name)
@@ -41,14 +47,19 @@ def run_stream(
     if record is not None and skipped is not None:
         lost = record.state is StreamState.NEEDS_SNAPSHOT
         return replace(result, skipped=skipped, needs_snapshot=lost)
+    if stop is not None and stop():
+        return replace(result, skipped="told to stop before it was read; the next run goes on")
     opened.reporter.stream_started(stream.name, stream.capture.value)
     try:
         if stream.name in opened.resolved.gone:
             raise ConfigurationError(opened.resolved.gone[stream.name])
         breakers = breakers_of(opened, allow_deletes, record)
-        for batch in _committed(opened, stream, run_id, breakers):
-            result = result.plus(batch)
-            opened.reporter.batch_done(stream.name, batch)
+        for batch in _committed(opened, stream, run_id, breakers, stop):
+            if batch is None:
+                result = replace(result, skipped="told to stop; the next run goes on from here")
+            else:
+                result = result.plus(batch)
+                opened.reporter.batch_done(stream.name, batch)
         if record is not None and record.state is not StreamState.ACTIVE:
             opened.ledger.streams.set_state(stream.name, StreamState.ACTIVE)
     except OwnershipError:
@@ -62,10 +73,16 @@ def run_stream(
 
 
 def _committed(
-    opened: OpenPipeline, stream: StreamDefinition, run_id: str, breakers: Breakers
-) -> Iterator[BatchResult]:
-    """All batches of the stream. A table that gets another shape before it is read is made ready
-    once more."""
+    opened: OpenPipeline,
+    stream: StreamDefinition,
+    run_id: str,
+    breakers: Breakers,
+    stop: Callable[[], bool] | None,
+) -> Iterator[BatchResult | None]:
+    """All batches of the stream; None in the end where it was to stop and there are more.
+
+    A table that gets another shape before it is read is made ready once more.
+    """
     whole = False
     while not whole:
         ready = opened.patience.retry(partial(make_ready, opened, stream, run_id, breakers))
@@ -75,6 +92,9 @@ def _committed(
                 if changes.schema != ready.source_schema:
                     whole = False
                     break
+                if stop is not None and stop():
+                    yield None
+                    return
                 opened.lease.check()
                 yield commit_batch(ready.lane, changes, position_before=position)
                 position = changes.position

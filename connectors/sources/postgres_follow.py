@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from rowtrail.connectors.capture.pages import page_changes
 from rowtrail.connectors.capture.pgoutput_scan import LogScan
 from rowtrail.connectors.capture.visibility import visible
 from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.errors import RowtrailError
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_log_rows import PostgresLogRows
 from rowtrail.connectors.sources.postgres_shared_log import SharedLog, other_history
@@ -41,6 +42,16 @@ class _Following:
     at: LogPosition  # all before it was given out
     told: float  # time.monotonic() when a position was last given out
     proven: bool  # the log has the transaction that the position names
+
+
+@contextmanager
+def _about(stream: str) -> Iterator[None]:
+    """What is raised within stops this stream alone."""
+    try:
+        yield
+    except RowtrailError as error:
+        error.stream = stream
+        raise
 
 
 class LogFollower:
@@ -73,10 +84,12 @@ class LogFollower:
 
     def changes(self) -> Generator[tuple[str, Changes] | None, None, None]:
         """Until it is stopped, or until a table has another shape: then it is to begin anew."""
-        slots = {
-            one.rows.stream.log: self._log.checked(one.rows.stream, one.rows.table, one.at)
-            for one in self._streams.values()
-        }
+        slots = {}
+        for name, one in self._streams.items():
+            with _about(name):
+                slots[one.rows.stream.log] = self._log.checked(
+                    one.rows.stream, one.rows.table, one.at
+                )
         ((_, slot),) = slots.items()
         for one in self._streams.values():
             one.proven = one.at.commit < slot.confirmed
@@ -95,10 +108,10 @@ class LogFollower:
                 if self._scan.in_transaction or self._has_new_shape(spool):
                     return
                 for name, one in self._streams.items():
-                    self._prove(one, spool)
+                    with _about(name):
+                        self._prove(one, spool)
                     if spool.has(one.rows.table.oid):
-                        window = one.rows.over(spool, one.at)
-                        for item in window_changes(one.rows, one.state, one.at, window):
+                        for item in self._items(name, one, spool):
                             yield name, item
                             if self._stop():
                                 return
@@ -109,8 +122,18 @@ class LogFollower:
             if idle:
                 yield None
 
+    def _items(self, name: str, one: _Following, spool: Spool) -> Iterator[Changes]:
+        found = window_changes(one.rows, one.state, one.at, one.rows.over(spool, one.at))
+        while True:
+            with _about(name):
+                item = next(found, None)
+            if item is None:
+                return
+            yield item
+
     def _window(self, stream: LogStream) -> Spool:
-        upto = max(stream.sent, max(one.at.upto for one in self._streams.values()))
+        # Not as far as the streams are: what one of them has, another may have yet to get.
+        upto = stream.sent
         if upto >= self._end.flushed:
             self._fresh_to, self._end = self._end.now, read_log_end(self._connection)
         spool = fill_spool(
@@ -166,6 +189,8 @@ class LogFollower:
         now = time.monotonic()
         for name, one in self._streams.items():
             if now - one.told >= IDLE_SECONDS:
+                with _about(name):
+                    self._log.check_published(one.rows.stream, one.rows.table, one.at)
                 one.told = now
                 version = one.at.version(one.state.epoch)
                 yield (

@@ -106,8 +106,7 @@ class SharedLog:
         """The stream's slot, from which it can go on; PositionLostError when it cannot."""
         end = read_log_end(self._connection)
         slot = read_slot(self._connection, stream.log)
-        entry = published(self._connection, stream.log, table)
-        hidden = untold(self._connection, stream.log, table)
+        not_told = self._not_told(stream, table, at)
         lost = (
             "the server is another one, or one that has taken over from it"
             if end.system != at.system
@@ -119,13 +118,8 @@ class SharedLog:
             else f"replication slot {stream.log} has lost log that it needs, since the server "
             f"keeps no more than max_slot_wal_keep_size"
             if slot.lost
-            else f"table {table.name} is not in publication {stream.log} any more"
-            if entry is None
-            else f"table {table.name} was taken out of publication {stream.log} and added again, "
-            f"or made again, so that changes may be missing"
-            if entry != at.published
-            else f"{hidden}, so that changes of {table.name} may be missing"
-            if hidden is not None
+            else not_told
+            if not_told is not None
             else f"replication slot {stream.log} has gone on without it, or was made again"
             if slot.confirmed > at.upto
             else "the source is older than its position, perhaps put back from a back-up"
@@ -140,6 +134,26 @@ class SharedLog:
                 f"server, perhaps for `rowtrail run --follow`. End that, or wait for it."
             )
         return slot
+
+    def check_published(self, stream: StreamSpec, table: SourceTable, at: LogPosition) -> None:
+        """Raises PositionLostError where the log no longer tells all of the table's changes."""
+        not_told = self._not_told(stream, table, at)
+        if not_told is not None:
+            raise _lost(stream, not_told)
+
+    def _not_told(self, stream: StreamSpec, table: SourceTable, at: LogPosition) -> str | None:
+        entry = published(self._connection, stream.log, table)
+        if entry is None:
+            return f"table {table.name} is not in publication {stream.log} any more"
+        if entry != at.published:
+            return (
+                f"table {table.name} was taken out of publication {stream.log} and added again, "
+                f"or made again, so that changes may be missing"
+            )
+        hidden = untold(self._connection, stream.log, table)
+        return (
+            None if hidden is None else f"{hidden}, so that changes of {table.name} may be missing"
+        )
 
     def _peek(self, slot: Slot) -> Spool:
         asked_at = time.monotonic()

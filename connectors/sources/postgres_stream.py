@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from threading import Event, Lock, Thread
+from typing import NoReturn
 
 import psycopg
 import pyarrow as pa
 from psycopg import pq
 
-from rowtrail.connectors.errors import TransientError
+from rowtrail.connectors.errors import RowtrailError, TransientError
 from rowtrail.connectors.postgres_client import PostgresUrl, quote, quote_text
 from rowtrail.connectors.postgres_errors import translated
 
@@ -32,8 +33,10 @@ IDLE_SECONDS = 0.2
 
 _LONG = 200_000  # messages of a window
 _BATCH_MESSAGES = 50_000  # handed over at once; of a large transaction several
+_BATCH_BYTES = 64 * 1024 * 1024
 _DATA, _KEEPALIVE = b"wk"
 _BEGIN, _COMMIT = b"BC"
+_UNDEFINED = "42704"  # no such object
 _HEAD = 25  # kind, start, end and time of an XLogData message
 _REPLY = 17  # place in a keepalive: the server wants to hear of us now
 _POSTGRES_EPOCH = 946_684_800
@@ -80,7 +83,7 @@ class LogStream:
         Raises TransientError when the connection is lost.
         """
         waiting: list[bytes] = []
-        count, began, inside = 0, 0.0, False
+        count, size, began, inside = 0, 0, 0.0, False
         while True:
             payload = self._receive()
             if payload is None:
@@ -92,10 +95,11 @@ class LogStream:
             began = began if count else time.monotonic()
             waiting.append(payload)
             count += 1
+            size += len(payload)
             inside = payload[0] == _BEGIN or (inside and payload[0] != _COMMIT)
-            if len(waiting) >= _BATCH_MESSAGES:
+            if len(waiting) >= _BATCH_MESSAGES or size >= _BATCH_BYTES:
                 yield _batch(waiting)
-                waiting = []
+                waiting, size = [], 0
             if not inside and (count >= _LONG or _since(began) >= 10 * LINGER_SECONDS):
                 break
         if waiting:
@@ -105,7 +109,7 @@ class LogStream:
         """Says goodbye with the last acknowledged place, so that the slot is there."""
         self._closed.set()
         self._thread.join()
-        with suppress(psycopg.Error, TransientError):
+        with suppress(psycopg.Error, RowtrailError):
             self._tell()
         self._connection.close()
 
@@ -129,10 +133,7 @@ class LogStream:
                 if size == 0:
                     return None
                 if size < 0:
-                    raise TransientError(
-                        f"PostgreSQL at {self._where} has ended the stream of slot {self.slot}. "
-                        f"Check that the server runs; then try again."
-                    )
+                    self._ended()
                 content = bytes(data)
             if content[0] == _DATA:
                 return content[_HEAD:]
@@ -140,6 +141,21 @@ class LogStream:
                 self.sent = max(self.sent, int.from_bytes(content[1:9], "big"))
                 if content[_REPLY]:
                     self._tell()
+
+    def _ended(self) -> NoReturn:
+        """Raises why the server sends no more, as far as it said so.
+
+        That something is gone is found out by who begins anew, and for which streams.
+        """
+        result = self._connection.pgconn.get_result()
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            error = psycopg.errors.error_from_result(result)
+            if error.sqlstate != _UNDEFINED:
+                raise error
+        raise TransientError(
+            f"PostgreSQL at {self._where} has ended the stream of slot {self.slot}. Check that the "
+            f"server runs; then try again."
+        )
 
     def _wait(self, seconds: float) -> bool:
         """Whether something came."""
@@ -152,7 +168,7 @@ class LogStream:
 
     def _stay_alive(self) -> None:
         while not self._closed.wait(STATUS_SECONDS):
-            with suppress(psycopg.Error, TransientError):  # who reads will meet the same error
+            with suppress(psycopg.Error, RowtrailError):  # who reads will meet the same error
                 self._tell()
 
     def _tell(self) -> None:
