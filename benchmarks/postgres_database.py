@@ -22,12 +22,8 @@ def server() -> Iterator[PostgresServer]:
 
     Its data are in the system's folder for temporary files: TMPDIR moves them to another disk.
     """
-    started = PostgresServer(_SETTINGS, network=True)
-    try:
-        started.start()
+    with PostgresServer(_SETTINGS, network=True) as started:
         yield started
-    finally:
-        started.remove()
 
 
 def note(url: str) -> str:

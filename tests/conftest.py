@@ -16,12 +16,8 @@ def postgres_server() -> Iterator[PostgresServer | GivenServer]:
     if url := os.environ.get("ROWTRAIL_TEST_POSTGRES"):
         yield GivenServer(url)
         return
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
@@ -88,6 +89,17 @@ class PostgresServer:
         }
         with (self.data / "postgresql.conf").open("a") as file:
             file.write("".join(f"{name} = {value}\n" for name, value in chosen.items()))
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
     def start(self) -> None:
         """Starts it and waits until it takes connections."""

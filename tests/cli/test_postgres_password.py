@@ -16,17 +16,13 @@ RIGHT, WRONG = "r1ght-Pa55", "wr0ng-Pa55"
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """Over the network it asks all but its owner for a password, by SCRAM."""
-    server = PostgresServer(network=True)
-    try:
-        server.start()
+    with PostgresServer(network=True) as server:
         rules = server.data / "pg_hba.conf"
         rules.write_text("host all postgres all trust\nhost all all all scram-sha-256\n")
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE ROLE etl LOGIN PASSWORD '{RIGHT}'".encode())
             connection.execute("SELECT pg_reload_conf()")
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.mark.parametrize("end", ["source", "destination"])

@@ -41,12 +41,8 @@ def database(postgres_url: str) -> Iterator[PostgresDatabase]:
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
     """A server of the test's own, which it may stop and start."""
-    server = PostgresServer(network=True)
-    try:
-        server.start()
+    with PostgresServer(network=True) as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

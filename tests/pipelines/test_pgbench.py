@@ -60,12 +60,8 @@ deleted_share = 1.0
 
 @pytest.fixture
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.remove()
 
 
 def in_source(url: str, table: str) -> list[tuple[object, ...]]:

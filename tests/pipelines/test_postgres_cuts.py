@@ -26,12 +26,8 @@ COMMIT = b"Q\0\0\0\x0bCOMMIT\0"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer(network=True)
-    try:
-        server.start()
+    with PostgresServer(network=True) as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pandas as pd
 import psycopg
 import pytest
 
 from rowtrail import Pipeline, Stream
 from rowtrail.checkpoints.ledger import open_ledger
-from rowtrail.checkpoints.states import StreamState
+from rowtrail.checkpoints.states import HELD_BACK, StreamState
 from rowtrail.connectors.sources import postgres_follow, postgres_stream
 from rowtrail.pipelines import follow
 from rowtrail.pipelines.results import RunResult
@@ -28,12 +29,8 @@ SLOT = "followed"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
@@ -311,3 +308,35 @@ def test_told_to_stop_in_a_first_read(
     again = pipeline.run()
     assert again.complete and again.streams["items"].counts.loaded == 900
     assert in_target(tmp_path, "items") == in_source(source, "items")
+
+
+def test_a_replay_that_fails_meanwhile_ends_with_the_next_change(
+    server: PostgresServer, source: Source, tmp_path: Path
+) -> None:
+    """It is a request of another process; the stream that is followed is to know of its failure."""
+    broken = Event()
+
+    def picky(items: pd.DataFrame) -> pd.DataFrame:
+        if broken.is_set() and (items["name"] == "three").any():
+            raise LookupError("there is no rate for three")
+        return items
+
+    run_sql(source, "INSERT INTO items VALUES (3, 'three')")
+    stream = Stream("items", capture="log", transforms=[picky])
+    pipeline = pipeline_of(server, source, tmp_path, streams=[stream])
+    with followed(pipeline) as following:
+        following.wait_for(lambda: is_loaded(tmp_path, "items", 3))
+        following.wait_for(lambda: batches(tmp_path, "items") >= 5)
+        broken.set()
+        pipeline.replay("items", 3)
+        following.wait_for(lambda: failed_keys(tmp_path) == [(3,)])
+        broken.clear()
+        run_sql(source, "UPDATE items SET name = 'drei' WHERE id = 3")
+        following.wait_for(lambda: failed_keys(tmp_path) == [])
+        assert following.stop().complete
+    assert in_target(tmp_path, "items") == in_source(source, "items")
+
+
+def failed_keys(folder: Path) -> list[tuple[Any, ...]]:
+    with closing(open_ledger(folder / ".rowtrail" / "shop.ledger", "shop")) as ledger:
+        return [one.record_id.key for one in ledger.failures.list(states=HELD_BACK)]

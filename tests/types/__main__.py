@@ -11,17 +11,13 @@ from tests.types.page import PAGE, render
 
 
 def main() -> None:
-    server = PostgresServer()
-    try:
-        server.start()
-        with (
-            server.database() as source,
-            server.database() as target,
-            TemporaryDirectory() as folder,
-        ):
-            PAGE.write_text(render(observe(source, target, Path(folder))), encoding="utf-8")
-    finally:
-        server.remove()
+    with (
+        PostgresServer() as server,
+        server.database() as source,
+        server.database() as target,
+        TemporaryDirectory() as folder,
+    ):
+        PAGE.write_text(render(observe(source, target, Path(folder))), encoding="utf-8")
 
 
 if __name__ == "__main__":
