@@ -162,12 +162,13 @@ class LogFollower:
 
     def _has_new_shape(self, spool: Spool) -> bool:
         """A column that the stream does not know has come: whoever follows describes it anew."""
-        for one in self._streams.values():
+        for name, one in self._streams.items():
             known = {column.name for column in one.rows.table.columns}
             layouts = [layout for layout in spool.layouts if layout.oid == one.rows.table.oid]
             if all({column.name for column in layout.columns} <= known for layout in layouts):
                 continue
-            there = find_table(self._connection, one.rows.stream.table)
+            with _about(name):
+                there = find_table(self._connection, one.rows.stream.table)
             if there.columns != one.rows.table.columns:
                 return True
         return False

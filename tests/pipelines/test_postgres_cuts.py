@@ -41,22 +41,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_WAIT", 0.01)
 
 
-@pytest.fixture
-def from_server(server: PostgresServer, tmp_path: Path) -> Iterator[CopiedTable]:
-    with server.database() as url:
-        table = CopiedTable(tmp_path, url, f"duckdb:///{tmp_path / 'target.duckdb'}")
-        table.make()
-        yield table
-
-
-@pytest.fixture
-def to_server(server: PostgresServer, tmp_path: Path) -> Iterator[CopiedTable]:
-    with server.database() as url:
-        table = CopiedTable(tmp_path, f"sqlite:///{tmp_path / 'source.db'}", url)
-        table.make()
-        yield table
-
-
 def cut_everywhere(table: CopiedTable, pipeline: Pipeline, proxy: Proxy, points: int) -> None:
     """Once in each of so many parts of a run over changes, and of one that reads all anew."""
     for resnapshot in ((), ("orders",)):

@@ -43,22 +43,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_WAIT", 0.05)
 
 
-@pytest.fixture
-def from_server(server: PostgresServer, tmp_path: Path) -> Iterator[CopiedTable]:
-    with server.database() as url:
-        table = CopiedTable(tmp_path, url, f"duckdb:///{tmp_path / 'target.duckdb'}")
-        table.make()
-        yield table
-
-
-@pytest.fixture
-def to_server(server: PostgresServer, tmp_path: Path) -> Iterator[CopiedTable]:
-    with server.database() as url:
-        table = CopiedTable(tmp_path, f"sqlite:///{tmp_path / 'source.db'}", url)
-        table.make()
-        yield table
-
-
 def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
     """Each a transaction; what the last one gives."""
     with psycopg.connect(url, autocommit=True) as connection:
