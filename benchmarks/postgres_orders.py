@@ -98,6 +98,9 @@ def sync(url: str, folder: str, capture: str = "log") -> Mapping[str, Any]:
     """One run, the first one or a later one; raises RuntimeError when it is not complete."""
     from time import perf_counter
 
+    from rowtrail.pipelines.pandas_import import put_off_pandas
+
+    put_off_pandas()  # as the command does
     orders = pipeline(url, Path(folder), capture)
     started = perf_counter()
     result = orders.run()

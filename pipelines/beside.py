@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import RLock
 from types import ModuleType
 
+from rowtrail.pipelines.pandas_import import bring_pandas
+
 _LOCK = RLock()  # the import path and the table of modules belong to the whole process
 _NEVER_HIDDEN = sys.stdlib_module_names | {__name__.partition(".")[0]}
 
@@ -22,6 +24,7 @@ def import_beside(module_name: str, folder: Path) -> ModuleType:
     `helpers.py` of their own, and a file that was changed is read again. Raises what the import
     raises.
     """
+    bring_pandas()
     with _LOCK, _first_on_path(folder.resolve()):
         return importlib.import_module(module_name)
 

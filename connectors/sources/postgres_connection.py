@@ -91,12 +91,17 @@ class Connection:
         parameters: Sequence[object] | Mapping[str, object] = (),
         *,
         doing: str = "read its catalogs",
+        record: bool = False,
     ) -> list[tuple[Any, ...]]:
         """A small result as Python tuples; `%s` or `%(name)s` stand for parameters.
 
-        Without parameters a `%` stands for itself. `doing` completes "PostgreSQL could not …".
+        Without parameters a `%` stands for itself. `doing` completes "PostgreSQL could not …". With
+        `record`, an error that is plainly about a value is a RecordError.
         """
-        with self._dropped_when_transient(), translated(doing, self.name):
+        with (
+            self._dropped_when_transient(),
+            translated(doing, self.name, record=record),
+        ):
             found = self.control().execute(statement, parameters or None)
             return found.fetchall() if found.description is not None else []
 

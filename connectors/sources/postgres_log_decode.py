@@ -20,7 +20,6 @@ from rowtrail.connectors.capture.log import LogRows
 from rowtrail.connectors.capture.pages import Mask, Page, delete_rows
 from rowtrail.connectors.capture.pgoutput import Relation
 from rowtrail.connectors.capture.pgoutput_tuples import TextColumn, Tuples, decode
-from rowtrail.connectors.capture.postgres_text import cast_text
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation, Rejected, Version
 from rowtrail.connectors.errors import PositionLostError
 from rowtrail.connectors.schema import TableSchema
@@ -142,28 +141,19 @@ class Decoder:
                 incomplete[:] = True
                 arrays.append(pa.nulls(count, reader.type))
                 continue
-            values, unfit = self._cast(reader, column)
+            values, unfit = _cast(reader, column)
             for mask in (unfit, column.unchanged):
                 if mask is not None:
                     incomplete |= mask
             arrays.append(values)
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema.arrow()), incomplete
 
-    def _cast(self, reader: ValueReader, column: TextColumn) -> tuple[pa.Array, Mask | None]:
-        values, unfit = cast_text(column.values, reader.type, self.columns[reader.name].type_name)
-        if pa.types.is_temporal(reader.type):
-            values, beyond = reader.read(values)
-            unfit = beyond if unfit is None else unfit if beyond is None else unfit | beyond
-        if column.broken is not None:
-            unfit = column.broken if unfit is None else unfit | column.broken
-        return values, unfit
-
     def _keys(self, told: Mapping[str, TextColumn], there: Mask) -> tuple[pa.RecordBatch, Mask]:
         """The keys of old rows, and where one does not fit the schema."""
         unfit: Mask = np.zeros(len(there), dtype=np.bool_)
         arrays = []
         for reader in self._key_readers():
-            values, bad = self._cast(reader, told[reader.name])
+            values, bad = _cast(reader, told[reader.name])
             arrays.append(values)
             unfit |= there & values.is_null().to_numpy(zero_copy_only=False)
             if bad is not None:
@@ -211,7 +201,7 @@ class Decoder:
         culprit: ValueReader | None = None
         for reader in self._key_readers():
             text = texts[reader.name]
-            value = self._value(reader, text)
+            value = _value(reader, text)
             key.append(text if value is None else value)
             culprit = reader if value is None and culprit is None else culprit
         assert culprit is not None
@@ -225,12 +215,6 @@ class Decoder:
                 [pa.array([text]) for text in texts.values()], names=list(texts)
             ),
         )
-
-    def _value(self, reader: ValueReader, text: str | bytes | None) -> object:
-        if not isinstance(text, str):
-            return None
-        column = TextColumn(values=pa.array([text]))
-        return self._cast(reader, column)[0][0].as_py()
 
     def _completed(
         self, new: pa.RecordBatch, wanted: Mask, told: Tuples, messages: pa.RecordBatch
@@ -258,6 +242,17 @@ class Decoder:
         places[rows] = len(new) + np.arange(len(rows))
         both = pa.Table.from_batches([new, page.rows.cast(new.schema)]).combine_chunks()
         return both.to_batches()[0].take(pa.array(places)), gone, rejected
+
+
+def _cast(reader: ValueReader, column: TextColumn) -> tuple[pa.Array, Mask | None]:
+    values, unfit = reader.read_text(column.values)
+    if column.broken is not None:
+        unfit = column.broken if unfit is None else unfit | column.broken
+    return values, unfit
+
+
+def _value(reader: ValueReader, text: str | bytes | None) -> object:
+    return reader.read_text(pa.array([text]))[0][0].as_py() if isinstance(text, str) else None
 
 
 def _equal_keys(schema: TableSchema, new: pa.RecordBatch, old: pa.RecordBatch) -> Mask:

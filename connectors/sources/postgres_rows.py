@@ -30,6 +30,9 @@ from rowtrail.connectors.sources.postgres_streams import Described
 from rowtrail.connectors.sources.postgres_table import SourceTable
 from rowtrail.connectors.sources.postgres_values import ValueReader
 
+_FEW = 100
+"""Keys that are looked up as Python objects."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresRows:
@@ -85,8 +88,9 @@ class PostgresRows:
         if not len(keys):
             nothing = no_rows(self.schema.arrow())
             return Page(rows=nothing, last=None, full=False, extra=(pa.array([], pa.bool_()),))
+        found = self._few(keys) if len(keys) <= _FEW else None
         try:
-            found = self._looked_up(keys, safe=False)
+            found = found or self._looked_up(keys, safe=False)
         except RecordError:
             found = self._looked_up(keys, safe=True)
         return replace(
@@ -163,14 +167,41 @@ class PostgresRows:
         query = Query(tail=tail, reference=in_table)
         return select(self.connection, query, readers, self.schema.key)
 
+    def _few(self, keys: pa.RecordBatch) -> Selected | None:
+        """Likewise in one round trip, without the driver for Arrow, which reads all types of the
+        server before its first query; None where that leaves anything to be found out."""
+        if not self.table.is_unique(self.schema.key):
+            return None
+        listed = [reader.as_text(in_table(reader.name)) for reader in self.readers]
+        try:
+            found = self.connection.records(
+                f"SELECT {', '.join([*listed, self.found()])} FROM {self._asked(keys)} "
+                f"LEFT JOIN {self.source} ON {self.joined('a')} ORDER BY a.n",
+                doing="read rows",
+                record=True,
+            )
+        except RecordError:
+            return None
+        *columns, there = zip(*found, strict=True)
+        if any(isinstance(text, bytes) for column in columns for text in column):
+            return None  # a database without an encoding
+        read = [
+            reader.read_text(pa.array(texts, pa.string()))
+            for reader, texts in zip(self.readers, columns, strict=True)
+        ]
+        if any(unfit is not None for _, unfit in read):
+            return None
+        return Selected(
+            rows=pa.RecordBatch.from_arrays(
+                [values for values, _ in read], schema=self.schema.arrow()
+            ),
+            extra=(pa.array(there, pa.bool_()),),
+            last=None,
+        )
+
     def _looked_up(self, keys: pa.RecordBatch, *, safe: bool) -> Selected:
         """With `safe` each value asked for is one of a type that takes them all."""
-        arrays = ", ".join(
-            array_literal(keys.column(number), key.safe_type if safe else key.sql_type)
-            for number, key in enumerate(self.keys)
-        )
-        names = ", ".join(self.numbered().values())
-        asked = f"unnest({arrays}) WITH ORDINALITY AS a({names}, n)"
+        asked = self._asked(keys, safe=safe)
         joined, shown = self.joined("a"), self._shown("a")
         if safe:
             joined = " AND ".join(
@@ -195,6 +226,14 @@ class PostgresRows:
                 )
             # A NULL in the key's columns only says that there is no row.
             return select(self.connection, query, self.readers, ())
+
+    def _asked(self, keys: pa.RecordBatch, *, safe: bool = False) -> str:
+        """SQL for the keys as the columns k0, k1, … of `a`, numbered by its column n."""
+        arrays = ", ".join(
+            array_literal(keys.column(number), key.safe_type if safe else key.sql_type)
+            for number, key in enumerate(self.keys)
+        )
+        return f"unnest({arrays}) WITH ORDINALITY AS a({', '.join(self.numbered().values())}, n)"
 
     def _with_keys(self, rows: pa.RecordBatch, keys: pa.RecordBatch) -> pa.RecordBatch:
         """The rows with the keys that were asked for, which are there where no row is."""

@@ -37,6 +37,7 @@ class ValueReader:
     name: str
     declared: str
     type: pa.DataType
+    kind: str  # the base type's name in PostgreSQL, such as `int4`
     select: str
     text: str
     convert: Callable[[pa.Array], pa.Array]
@@ -58,6 +59,14 @@ class ValueReader:
         lost: Mask = pc.and_(values.is_null(), array.is_valid()).to_numpy(zero_copy_only=False)
         return values, lost
 
+    def read_text(self, texts: pa.Array) -> tuple[pa.Array, Mask | None]:
+        """Likewise, of what `text` gives, which is also what the log has."""
+        values, unfit = cast_text(texts, self.type, self.kind)
+        if not pa.types.is_temporal(self.type):
+            return values, unfit
+        values, beyond = self.read(values)
+        return values, beyond if unfit is None else unfit if beyond is None else unfit | beyond
+
 
 def value_reader(column: TableColumn, data_type: pa.DataType) -> ValueReader:
     """The reader of a column as this Arrow type, which `arrow_type` allows."""
@@ -66,6 +75,7 @@ def value_reader(column: TableColumn, data_type: pa.DataType) -> ValueReader:
         name=column.name,
         declared=column.declared,
         type=data_type,
+        kind=column.type_name,
         select=_selection(column, data_type, text),
         text=text,
         convert=_conversion(data_type),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import product
 from typing import Any
 
 import pyarrow as pa
@@ -290,13 +291,19 @@ def test_a_primary_key_in_another_order_than_its_columns(database: PostgresDatab
 def plans(database: PostgresDatabase, rows: PostgresRows, monkeypatch: Any, run: Any) -> str:
     """The plans of the queries that `run` makes, planned for a large table."""
     statements: list[str] = []
-    query = Connection.query
+    query, records = Connection.query, Connection.records
 
     def noting(self: Connection, statement: str, **options: Any) -> pa.RecordBatch:
         statements.append(statement)
         return query(self, statement, **options)
 
+    def noting_few(self: Connection, statement: str, *given: Any, **options: Any) -> list[Any]:
+        if not given:
+            statements.append(statement)
+        return records(self, statement, *given, **options)
+
     monkeypatch.setattr(Connection, "query", noting)
+    monkeypatch.setattr(Connection, "records", noting_few)
     run(rows)
     monkeypatch.undo()
     found = []
@@ -339,7 +346,8 @@ def test_look_ups_use_the_index(
         for number, field in enumerate(schema)
     ]
     keys = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    for asked in (keys.slice(0, 1), keys):
+    for asked, few in product((keys.slice(0, 1), keys), (0, 10)):
+        monkeypatch.setattr("rowtrail.connectors.sources.postgres_rows._FEW", few)
         plan = plans(database, rows, monkeypatch, lambda rows, asked=asked: rows.lookup(asked))
         assert "Seq Scan" not in plan, plan
         assert "Index" in plan, plan

@@ -62,8 +62,21 @@ def values_of(
     with database.source() as source:
         follower.read(source)
         data_type = source.describe(follower.stream).column("v").type
+        alone = Follower(stream(**settings))
+        alone.position = follower.position
+        for number in range(len(literals)):  # a row that is fetched alone comes by another way
+            keys = pa.record_batch({"id": pa.array([number], pa.int32())})
+            alone.apply(source.fetch(alone.stream, keys, alone.state(source)))
+    assert repr(alone.live()) == repr(follower.live())
+    assert seen(alone.rejected) == seen(follower.rejected)
     fitting = [row["v"] for row in follower.live().values()]
     return data_type, fitting, {key[0]: rejected for key, rejected in follower.rejected.items()}
+
+
+def seen(rejected: dict[Any, Rejected]) -> dict[Any, tuple[str, str, Any]]:
+    return {
+        key: (one.column, one.message, one.image.to_pylist()) for key, one in rejected.items()
+    }
 
 
 TOP = 2**63 - 1

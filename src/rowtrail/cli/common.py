@@ -31,6 +31,9 @@ def read_pipeline(path: Path, *, with_transforms: bool = False) -> PipelineDefin
     Commands that only ask the ledger leave the transforms out: they answer sooner, and also when
     the user's code cannot be imported.
     """
+    from rowtrail.pipelines.pandas_import import put_off_pandas
+
+    put_off_pandas()
     from rowtrail.pipelines.config import load_pipeline
 
     return load_pipeline(path, with_transforms=with_transforms)
