@@ -70,20 +70,24 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
 
     Raises StopError when another batch has the sequence: the ledger is older than the target.
     """
-    values: dict[str, object] = {name: getattr(receipt, name) for name in _COLUMNS}
-    values["superseded"] = superseded
-    marks = ", ".join("?" for _ in _COLUMNS)
     table = work.own(RECEIPTS.name)
-    added = work.changed(
-        f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES ({marks}) ON CONFLICT DO NOTHING",
-        list(values.values()),
+    # No other writer can come between, since the transaction holds the owner row.
+    taken = work.run(
+        f"SELECT 1 FROM {table} WHERE pipeline = ? AND stream = ? AND sequence = ?",
+        [receipt.pipeline, receipt.stream, receipt.sequence],
     )
-    if not added:
+    if taken:
         raise StopError(
             f"Batch {receipt.batch_id} of stream {receipt.stream} would be its number "
             f"{receipt.sequence}, which the target has already had from another batch: the ledger "
             f"is behind the target. Nothing was written; start a new run, which compares the two."
         )
+    values: dict[str, object] = {name: getattr(receipt, name) for name in _COLUMNS}
+    values["superseded"] = superseded
+    marks = ", ".join("?" for _ in _COLUMNS)
+    work.run(
+        f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES ({marks})", list(values.values())
+    )
     if receipt.sequence > KEPT:
         work.run(
             f"DELETE FROM {table} WHERE pipeline = ? AND stream = ? AND sequence <= ?",
@@ -93,10 +97,11 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
 
 def newest_receipts(work: Statements, pipeline: str | None) -> list[Receipt]:
     """The receipt of the highest sequence of each stream, of one pipeline or of all."""
+    table = work.own(RECEIPTS.name)
     rows = work.run(
-        f"SELECT DISTINCT ON (pipeline, stream) {', '.join(_COLUMNS)} "
-        f"FROM {work.own(RECEIPTS.name)} WHERE coalesce(pipeline = CAST(? AS VARCHAR), true) "
-        "ORDER BY pipeline, stream, sequence DESC",
+        f"SELECT {', '.join(_COLUMNS)} FROM {table} WHERE (pipeline, stream, sequence) IN "
+        f"(SELECT pipeline, stream, max(sequence) FROM {table} GROUP BY pipeline, stream) "
+        f"AND coalesce(pipeline = CAST(? AS VARCHAR), true) ORDER BY pipeline, stream",
         [pipeline],
     )
     return [_receipt(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
