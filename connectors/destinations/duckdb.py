@@ -87,7 +87,7 @@ class DuckdbDestination:
         check_limits(table, load.rows)
         doing = f"write to table {table} of {self._path}"
         with self._transaction(doing, keep=not probe) as work:
-            known = receipts.superseded_of(work, load.receipt.batch_id)
+            known = receipts.superseded_before(work, load.receipt)
             if known is not None:
                 return receipts.row_mask(known, len(load.rows))
             with translated(doing, record=True):

@@ -85,7 +85,7 @@ class PostgresDestination:
         check_limits(target.table, load.rows)
         doing = f"write to table {target.table}"
         with self._transaction(doing, keep=not probe) as work:
-            known = receipts.superseded_of(work, load.receipt.batch_id)
+            known = receipts.superseded_before(work, load.receipt)
             if known is not None:
                 return receipts.row_mask(known, len(load.rows))
             layout = read_layout(work, PostgresName.parse(target.table))

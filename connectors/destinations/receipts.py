@@ -45,12 +45,27 @@ RECEIPTS = OwnTable(
 _COLUMNS = tuple(field.name for field in fields(Receipt))
 
 
-def superseded_of(work: Statements, batch_id: str) -> bytes | None:
-    """What the batch's receipt says was superseded; None where there is no receipt."""
+def superseded_before(work: Statements, receipt: Receipt) -> bytes | None:
+    """What the batch's receipt says was superseded; None where the batch is yet to be written.
+
+    Raises StopError when another batch has the sequence: the ledger is older than the target. No
+    other writer can come between this and `write_receipt`: the transaction holds the owner row.
+    """
     rows = work.run(
-        f"SELECT superseded FROM {work.own(RECEIPTS.name)} WHERE batch_id = ?", [batch_id]
+        f"SELECT batch_id, superseded FROM {work.own(RECEIPTS.name)} WHERE batch_id = ? "
+        f"OR (pipeline = ? AND stream = ? AND sequence = ?)",
+        [receipt.batch_id, receipt.pipeline, receipt.stream, receipt.sequence],
     )
-    return bytes(rows[0][0]) if rows else None
+    for batch_id, superseded in rows:
+        if batch_id == receipt.batch_id:
+            return bytes(superseded)
+    if rows:
+        raise StopError(
+            f"Batch {receipt.batch_id} of stream {receipt.stream} would be its number "
+            f"{receipt.sequence}, which the target has already had from another batch: the ledger "
+            f"is behind the target. Nothing was written; start a new run, which compares the two."
+        )
+    return None
 
 
 def row_numbers(mask: npt.NDArray[np.bool_]) -> bytes:
@@ -66,22 +81,8 @@ def row_mask(numbers: bytes, length: int) -> pa.Array:
 
 
 def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None:
-    """Adds the receipt and drops the stream's oldest ones.
-
-    Raises StopError when another batch has the sequence: the ledger is older than the target.
-    """
+    """Adds the receipt and drops the stream's oldest ones."""
     table = work.own(RECEIPTS.name)
-    # No other writer can come between, since the transaction holds the owner row.
-    taken = work.run(
-        f"SELECT 1 FROM {table} WHERE pipeline = ? AND stream = ? AND sequence = ?",
-        [receipt.pipeline, receipt.stream, receipt.sequence],
-    )
-    if taken:
-        raise StopError(
-            f"Batch {receipt.batch_id} of stream {receipt.stream} would be its number "
-            f"{receipt.sequence}, which the target has already had from another batch: the ledger "
-            f"is behind the target. Nothing was written; start a new run, which compares the two."
-        )
     values: dict[str, object] = {name: getattr(receipt, name) for name in _COLUMNS}
     values["superseded"] = superseded
     marks = ", ".join("?" for _ in _COLUMNS)
