@@ -86,9 +86,7 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
     values: dict[str, object] = {name: getattr(receipt, name) for name in _COLUMNS}
     values["superseded"] = superseded
     marks = ", ".join("?" for _ in _COLUMNS)
-    work.run(
-        f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES ({marks})", list(values.values())
-    )
+    work.run(f"INSERT INTO {table} ({', '.join(_COLUMNS)}) VALUES ({marks})", list(values.values()))
     if receipt.sequence > KEPT:
         work.run(
             f"DELETE FROM {table} WHERE pipeline = ? AND stream = ? AND sequence <= ?",

@@ -74,9 +74,7 @@ def values_of(
 
 
 def seen(rejected: dict[Any, Rejected]) -> dict[Any, tuple[str, str, Any]]:
-    return {
-        key: (one.column, one.message, one.image.to_pylist()) for key, one in rejected.items()
-    }
+    return {key: (one.column, one.message, one.image.to_pylist()) for key, one in rejected.items()}
 
 
 TOP = 2**63 - 1
