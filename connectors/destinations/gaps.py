@@ -61,7 +61,7 @@ def update_gaps(work: Statements, load: Load) -> None:
 
 
 def _set_watermark(work: Statements, load: Load) -> None:
-    """Not by ON CONFLICT, which takes DuckDB four times as long as both statements."""
+    """Not by ON CONFLICT: it takes DuckDB 7 ms, the UPDATE that is nearly always enough 2."""
     table, watermarks = load.target.table, work.own(WATERMARKS.name)
     count = f"(SELECT count(*) FROM {work.own(GAPS.name)} WHERE table_name = ?)"
     there = work.changed(

@@ -96,11 +96,10 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
 
 def newest_receipts(work: Statements, pipeline: str | None) -> list[Receipt]:
     """The receipt of the highest sequence of each stream, of one pipeline or of all."""
-    table = work.own(RECEIPTS.name)
     rows = work.run(
-        f"SELECT {', '.join(_COLUMNS)} FROM {table} WHERE (pipeline, stream, sequence) IN "
-        f"(SELECT pipeline, stream, max(sequence) FROM {table} GROUP BY pipeline, stream) "
-        f"AND coalesce(pipeline = CAST(? AS VARCHAR), true) ORDER BY pipeline, stream",
+        f"SELECT DISTINCT ON (pipeline, stream) {', '.join(_COLUMNS)} "
+        f"FROM {work.own(RECEIPTS.name)} WHERE coalesce(pipeline = CAST(? AS VARCHAR), true) "
+        "ORDER BY pipeline, stream, sequence DESC",
         [pipeline],
     )
     return [_receipt(dict(zip(_COLUMNS, row, strict=True))) for row in rows]

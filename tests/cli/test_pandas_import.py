@@ -16,12 +16,13 @@ print(code, "pandas" in sys.modules, file=sys.stderr)
 """
 
 _TRANSFORM = """
+import pandas as pd
 import pyarrow as pa
 
-def picky(orders):
-    import pandas as pd
+# Already here, before any row is at hand.
+assert pa.array(pd.Series([1.0, float("nan")])).null_count == 1, "a Series is a list"
 
-    assert pa.array(pd.Series([1.0, float("nan")])).null_count == 1, "a Series is a list"
+def picky(orders):
     return orders
 """
 
