@@ -6,12 +6,25 @@ the object, the cause and the next step, never a password, and never a value of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RowtrailError(Exception):
     """Anything that Rowtrail says to a person: `str(error)` is one paragraph that stands alone."""
 
     stream: str | None = None
     """The stream that it stops, where several are read together: the others can go on."""
+
+
+@contextmanager
+def about_stream(stream: str) -> Iterator[None]:
+    """What is raised within stops this stream alone."""
+    try:
+        yield
+    except RowtrailError as error:
+        error.stream = stream
+        raise
 
 
 class TransientError(RowtrailError):

@@ -10,6 +10,7 @@ from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
 from rowtrail.connectors.capture import cursor, log, snapshot, trigger_windows
 from rowtrail.connectors.capture.pages import fetched_changes
 from rowtrail.connectors.changes import Changes, Version
+from rowtrail.connectors.errors import about_stream
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.connectors.sources import postgres_log_plan, postgres_trigger_plan
 from rowtrail.connectors.sources.postgres_connection import Connection
@@ -74,8 +75,10 @@ class PostgresSource:
         """
         opened = {}
         for name, (stream, state) in streams.items():
-            rows = open_rows(self._connection, stream, describe_stream(self._connection, stream))
-            opened[name] = (open_log_rows(rows, self._log), state)
+            with about_stream(name):
+                described = describe_stream(self._connection, stream)
+                rows = open_rows(self._connection, stream, described)
+                opened[name] = (open_log_rows(rows, self._log), state)
         return LogFollower(self._connection, self._log, opened, stop).changes()
 
     def fetch(self, stream: StreamSpec, keys: pa.RecordBatch, state: ReadState) -> Changes:

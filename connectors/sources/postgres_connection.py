@@ -105,6 +105,19 @@ class Connection:
             found = self.control().execute(statement, parameters or None)
             return found.fetchall() if found.description is not None else []
 
+    def catalog_entry(self, table: str, statement: str, oid: int) -> tuple[Any, ...]:
+        """The one row that the catalogs have for a table; `%s` stands for its oid.
+
+        Raises TransientError when the table was dropped meanwhile: described anew, it is gone.
+        """
+        found = self.records(statement, (oid,))
+        if not found:
+            raise TransientError(
+                f"Table {table} was dropped at {self.name} while it was looked at. Mend the "
+                f"stream's `table`, or try again where it was made again."
+            )
+        return found[0]
+
     @contextmanager
     def writing(self, doing: str) -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
         """One write transaction; what raises within is rolled back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -18,7 +18,7 @@ from rowtrail.connectors.capture.pages import page_changes
 from rowtrail.connectors.capture.pgoutput_scan import LogScan
 from rowtrail.connectors.capture.visibility import visible
 from rowtrail.connectors.changes import Changes
-from rowtrail.connectors.errors import RowtrailError
+from rowtrail.connectors.errors import about_stream
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_log_rows import PostgresLogRows
 from rowtrail.connectors.sources.postgres_shared_log import SharedLog, other_history
@@ -42,16 +42,6 @@ class _Following:
     at: LogPosition  # all before it was given out
     told: float  # time.monotonic() when a position was last given out
     proven: bool  # the log has the transaction that the position names
-
-
-@contextmanager
-def _about(stream: str) -> Iterator[None]:
-    """What is raised within stops this stream alone."""
-    try:
-        yield
-    except RowtrailError as error:
-        error.stream = stream
-        raise
 
 
 class LogFollower:
@@ -86,7 +76,7 @@ class LogFollower:
         """Until it is stopped, or until a table has another shape: then it is to begin anew."""
         slots = {}
         for name, one in self._streams.items():
-            with _about(name):
+            with about_stream(name):
                 slots[one.rows.stream.log] = self._log.checked(
                     one.rows.stream, one.rows.table, one.at
                 )
@@ -108,7 +98,7 @@ class LogFollower:
                 if self._scan.in_transaction or self._has_new_shape(spool):
                     return
                 for name, one in self._streams.items():
-                    with _about(name):
+                    with about_stream(name):
                         self._prove(one, spool)
                     if spool.has(one.rows.table.oid):
                         for item in self._items(name, one, spool):
@@ -125,7 +115,7 @@ class LogFollower:
     def _items(self, name: str, one: _Following, spool: Spool) -> Iterator[Changes]:
         found = window_changes(one.rows, one.state, one.at, one.rows.over(spool, one.at))
         while True:
-            with _about(name):
+            with about_stream(name):
                 item = next(found, None)
             if item is None:
                 return
@@ -167,7 +157,7 @@ class LogFollower:
             layouts = [layout for layout in spool.layouts if layout.oid == one.rows.table.oid]
             if all({column.name for column in layout.columns} <= known for layout in layouts):
                 continue
-            with _about(name):
+            with about_stream(name):
                 there = find_table(self._connection, one.rows.stream.table)
             if there.columns != one.rows.table.columns:
                 return True
@@ -190,7 +180,7 @@ class LogFollower:
         now = time.monotonic()
         for name, one in self._streams.items():
             if now - one.told >= IDLE_SECONDS:
-                with _about(name):
+                with about_stream(name):
                     self._log.check_published(one.rows.stream, one.rows.table, one.at)
                 one.told = now
                 version = one.at.version(one.state.epoch)

@@ -162,9 +162,10 @@ def _unpublishable(connection: Connection, table: SourceTable) -> str | None:
         return f"is a {table.what}"
     if table.has_heirs:
         return "has tables that inherit from it, whose rows are read with its own"
-    ((persistence,),) = connection.records(
+    (persistence,) = connection.catalog_entry(
+        table.name,
         "SELECT relpersistence::text FROM pg_catalog.pg_class WHERE oid = %s::int8::oid",
-        (table.oid,),
+        table.oid,
     )
     return {"u": "is UNLOGGED", "t": "is temporary"}.get(persistence)
 

@@ -194,8 +194,10 @@ def _log_problems(
             + ", ".join(f"ENABLE ALWAYS TRIGGER {quote(name)}" for name in there.triggers),
             fatal=False,
         )
-    ((unlogged,),) = connection.records(
-        "SELECT c.relpersistence = 'u' FROM pg_catalog.pg_class AS c WHERE c.oid = %s", (table.oid,)
+    (unlogged,) = connection.catalog_entry(
+        table.name,
+        "SELECT c.relpersistence = 'u' FROM pg_catalog.pg_class AS c WHERE c.oid = %s",
+        table.oid,
     )
     if unlogged:
         yield Problem(

@@ -86,11 +86,13 @@ def plan_ranges(connection: Connection, rows: PostgresRows) -> str:
 def _planned(
     connection: Connection, stream: StreamSpec, oid: int, schema: str, name: str
 ) -> list[object]:
-    ((file, size, block, pages, tuples),) = connection.records(
+    file, size, block, pages, tuples = connection.catalog_entry(
+        f"{schema}.{name}",
         "SELECT pg_catalog.pg_relation_filenode(c.oid)::int8, pg_catalog.pg_relation_size(c.oid), "
         "current_setting('block_size')::int8, c.relpages, c.reltuples "
-        "FROM pg_catalog.pg_class AS c WHERE c.oid = %s::int8::oid",
-        (oid,),
+        "FROM pg_catalog.pg_class AS c "
+        "WHERE c.oid = %s::int8::oid AND pg_catalog.pg_relation_size(c.oid) IS NOT NULL",
+        oid,
     )
     density = tuples / pages if pages and tuples > 0 else _ROWS_OF_A_BLOCK
     blocks = -(-size // block)

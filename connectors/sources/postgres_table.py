@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, TransientError
 from rowtrail.connectors.postgres_client import quote
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_names import locate
@@ -135,12 +135,27 @@ _KINDS = {
 }
 
 
+_ATTEMPTS = 5
+
+
 def find_table(connection: Connection, name: str) -> SourceTable:
     """The table that `StreamSpec.table` means (see `postgres_names`).
 
     Raises ConfigurationError when there is none, or it is one of Rowtrail's own.
     """
-    oid = locate(connection, name)
+    for _ in range(_ATTEMPTS):
+        oid = locate(connection, name)
+        found = _read_table(connection, oid)
+        # Dropped and made again meanwhile, what was read may be of both, or of nothing.
+        if found is not None and locate(connection, name) == oid:
+            return found
+    raise TransientError(
+        f"Table {name} at {connection.name} is dropped and made again all the time, so that it "
+        f"cannot be described. Try again when that has ended."
+    )
+
+
+def _read_table(connection: Connection, oid: int) -> SourceTable | None:
     rows = connection.records(
         "SELECT n.nspname, c.relname, c.relkind::text, c.relreplident::text, c.relispartition, "
         "c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i "
@@ -150,9 +165,7 @@ def find_table(connection: Connection, name: str) -> SourceTable:
         (oid,),
     )
     if not rows:
-        raise ConfigurationError(
-            f"Table {name} was dropped at {connection.name} just now. Mend the stream's `table`."
-        )
+        return None
     schema, relation, kind, replica_identity, is_partition, has_heirs = rows[0]
     columns = _columns(connection, oid)
     primary_key, immediate, identity, unique = _indexes(connection, oid, columns)

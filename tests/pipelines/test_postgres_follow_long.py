@@ -25,6 +25,7 @@ from tests.postgres_server import PostgresServer
 
 Source = psycopg.Connection[tuple[object, ...]]
 SLOT = "followed"
+GIVEN_UP = (StreamState.STOPPED, StreamState.NEEDS_SNAPSHOT)
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,8 @@ def test_a_table_that_is_not_told_any_more_stops_its_own_stream(
     pipeline = pipeline_of(server, source, tmp_path)
     with followed(pipeline) as following:
         following.wait_for(lambda: batches(tmp_path, "others") >= 2)
-        run_sql(source, *what.split("; "))
+        with source.transaction():  # no look falls between its statements
+            run_sql(source, *what.split("; "))
         following.wait_for(lambda: state_of(tmp_path, "others") is StreamState.NEEDS_SNAPSHOT)
         run_sql(source, "INSERT INTO items VALUES (3, 'goes on')")
         following.wait_for(lambda: is_loaded(tmp_path, "items", 3))
@@ -221,6 +223,40 @@ def test_a_table_that_is_not_told_any_more_stops_its_own_stream(
     assert result.streams["items"].error is None
     error = result.streams["others"].error or ""
     assert words in error and "rowtrail run --resnapshot others" in error
+
+
+@pytest.mark.parametrize("when", ["while it is made ready", "while it is followed"])
+def test_a_table_that_is_dropped_stops_its_own_stream(
+    server: PostgresServer,
+    source: Source,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    """Also where it goes after it was described for the target, and before the log is opened."""
+    dropped = Event()
+    make_ready = follow.make_ready
+
+    def drop_once(*given: Any, **named: Any) -> Any:
+        ready = make_ready(*given, **named)
+        if ready.lane.stream.name == "others" and not dropped.is_set():
+            dropped.set()
+            run_sql(source, "DROP TABLE others")
+        return ready
+
+    if when == "while it is made ready":
+        monkeypatch.setattr(follow, "make_ready", drop_once)
+    with followed(pipeline_of(server, source, tmp_path)) as following:
+        if when == "while it is followed":
+            # More than a run that does not follow would write.
+            following.wait_for(lambda: batches(tmp_path, "others") >= 5)
+            run_sql(source, "DROP TABLE others")
+        following.wait_for(lambda: state_of(tmp_path, "others") in GIVEN_UP)
+        run_sql(source, "INSERT INTO items VALUES (3, 'goes on')")
+        following.wait_for(lambda: is_loaded(tmp_path, "items", 3))
+        result = following.stop()
+    assert result.streams["items"].error is None
+    assert "others" in (result.streams["others"].error or "")
 
 
 def test_the_publication_is_dropped(server: PostgresServer, source: Source, tmp_path: Path) -> None:
