@@ -255,6 +255,7 @@ def _record(row: Row[Any]) -> Failure:
         message=row.message,
         fingerprint=row.fingerprint,
         code_fingerprint=row.code_fingerprint,
+        waits_for=row.waits_for,
         attempts=row.attempts,
         first_at=row.first_at,
         last_at=row.last_at,
