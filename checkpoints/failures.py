@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, false, func, or_, select
 
 from rowtrail.checkpoints import streams, tables
 from rowtrail.checkpoints.errors import UnknownError
@@ -27,6 +28,7 @@ from rowtrail.checkpoints.tables import failures
 FailureList = list[Failure]
 GroupList = list[FailureGroup]
 HeldBackList = list[HeldBack]
+RecordIdList = list[RecordId]
 
 _KEYS_AT_ONCE = 500
 _EXAMPLES = 3
@@ -96,6 +98,62 @@ class Failures:
         with self._store.read() as connection:
             counts.update({FailureState(row[0]): row[1] for row in connection.execute(query)})
         return counts
+
+    def records(self, stream: str) -> int:
+        """How many records have a change that is failed or waits."""
+        query = (
+            select(func.count(failures.c.key.distinct()))
+            .join(tables.streams)
+            .where(tables.streams.c.name == stream, failures.c.ended_at.is_(None))
+            .where(failures.c.state.in_(OPEN_FAILURES))
+        )
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def due(
+        self, stream: str, waits: Sequence[timedelta], code_fingerprint: str | None, limit: int
+    ) -> RecordIdList:
+        """Records to be tried again without anybody asking, the longest untried first.
+
+        After its n-th attempt a failed change is due when `waits[n - 1]` has passed; after more
+        attempts than that only a person asks for it. It is due at once when the transforms have
+        another `code_fingerprint` than those that it failed with. Without `waits` nothing of that
+        is due. Records of which no change is failed, but some wait, are due always.
+        """
+        now = self._store.now()
+        passed = [
+            and_(failures.c.attempts == number, failures.c.last_at <= now - wait)
+            for number, wait in enumerate(waits, 1)
+        ]
+        mended = and_(
+            failures.c.stage != Stage.EXTRACT,
+            failures.c.code_fingerprint.is_distinct_from(code_fingerprint),
+        )
+        failed_and_due = or_(mended, *passed) if waits else false()
+        older = failures.alias()
+        is_failed = exists().where(
+            older.c.stream_id == failures.c.stream_id,
+            older.c.key == failures.c.key,
+            older.c.ended_at.is_(None),
+            older.c.state == FailureState.FAILED,
+        )
+        query = (
+            select(failures.c.key_text)
+            .join(tables.streams)
+            .where(
+                tables.streams.c.name == stream,
+                failures.c.ended_at.is_(None),
+                or_(
+                    and_(failures.c.state == FailureState.FAILED, failed_and_due),
+                    and_(failures.c.state == FailureState.WAITING, ~is_failed),
+                ),
+            )
+            .group_by(failures.c.key_text)
+            .order_by(func.min(failures.c.last_at), func.min(failures.c.id))
+            .limit(limit)
+        )
+        with self._store.read() as connection:
+            return [RecordId.of_key_text(stream, text) for text in connection.scalars(query)]
 
     def groups(
         self, stream: str | None = None, states: Sequence[FailureState] = OPEN_FAILURES

@@ -15,7 +15,7 @@ import pyarrow as pa
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     FailureEnd,
-    HeldBack,
+    FailureState,
     Manifest,
     NewFailure,
     Outcome,
@@ -26,7 +26,7 @@ from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.images import to_image
 from rowtrail.pipelines.record_keys import fitting
-from rowtrail.pipelines.stages import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,19 @@ class Plan:
             failures=(*self.failures, *failures),
         )
 
+    @property
+    def failed(self) -> int:
+        return sum(one.state is FailureState.FAILED for one in self.failures)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.failures) - self.failed
+
+    def failed_records(self) -> tuple[str, ...]:
+        """Without those that wait behind a failed one."""
+        failed = (one for one in self.failures if one.state is FailureState.FAILED)
+        return tuple(str(one.record_id) for one in failed)
+
     def keys(self) -> pa.RecordBatch:
         return self.rows.select(list(self.target.schema.key))
 
@@ -115,7 +128,8 @@ class Plan:
             read_complete=self.read_complete,
         )
 
-    def load(self, receipt: Receipt, ended: Sequence[HeldBack]) -> Load:
+    def load(self, receipt: Receipt, complete: Sequence[RecordId] = ()) -> Load:
+        """`complete`: records of which nothing is held back once this is loaded."""
         now = datetime.now(UTC)
         return Load(
             target=self.target,
@@ -132,8 +146,9 @@ class Plan:
                     since=now,
                 )
                 for failure in self.failures
+                if failure.state is FailureState.FAILED  # what waits is behind a gap already
             ),
-            gaps_closed=tuple(str(held.record_id) for held in ended),
+            gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
         )
 
@@ -176,7 +191,7 @@ def make_plan(
         folded_operations=changes.operations.take(staged.folded),
         folded_versions=changes.versions.take(staged.folded),
         failures=tuple(
-            _failures(changes, staged.failed, code_fingerprint, capture_images)
+            _failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, capture_images)
             + [one for number, one in enumerate(rejected) if number not in gone]
         ),
         gone=tuple(rejected[number] for number in gone),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, with
 from rowtrail.pipelines.images import from_image
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
-from rowtrail.pipelines.stages import Staged
+from rowtrail.pipelines.staged import Staged
 
 T = TypeVar("T")
 
@@ -38,24 +38,46 @@ class Sorted:
     from_load: Sequence[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = ()  # the transformed too
     to_fetch: Sequence[RecordId] = ()
     left: Sequence[RecordId] = ()  # they can only be fetched, and their key does not fit
+    failures: frozenset[int] = frozenset()  # that are taken up
+    waiting: int = 0  # changes behind those that are taken up
 
 
-def sort_records(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
-    """Sorts the records of a decision.
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What is not to be taken up again for a decision."""
 
-    Raises ConfigurationError for records that a person named and that cannot be fetched by their
-    key; of all that are failed such records are left out.
+    failures: frozenset[int] = frozenset()
+    records: frozenset[str] = frozenset()  # that failed again: nothing of them goes on
+
+    def plus(self, found: Sorted, failed: Iterable[str]) -> Tried:
+        return Tried(
+            failures=self.failures | found.failures,
+            records=self.records | {*failed, *map(str, found.left)},
+        )
+
+    def has(self, failure: Failure) -> bool:
+        return failure.id in self.failures or str(failure.record_id) in self.records
+
+
+def sort_records(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, tried: Tried | None = None
+) -> Sorted:
+    """Sorts the records of a decision: of each the oldest change that is failed or waits.
+
+    Without `tried`, raises ConfigurationError for records that a person named and that cannot be
+    fetched by their key; of all that are failed such records are left out.
     """
     replayed = decision.kind is DecisionKind.REPLAY
     if replayed and decision.from_stage in (None, Stage.EXTRACT):
         found = Sorted(to_fetch=decision.record_ids)
     else:
-        found = _sort_failures(opened, ready, decision)
+        found = _sort_failures(opened, ready, decision, tried or Tried())
     left = without_key(ready, found.to_fetch)
     if not left:
         return found
     others = [one for one in found.to_fetch if one not in set(left)]
-    if decision.record_ids or not (others or found.from_transform or found.from_load):
+    others_left = others or found.from_transform or found.from_load
+    if tried is None and (decision.record_ids or not others_left):
         raise no_such_key(ready, left)
     return replace(found, to_fetch=others, left=left)
 
@@ -78,12 +100,16 @@ def portions(
         yield Portion(changes=changes, origin="the row at the source")
 
 
-def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
-    failures = opened.ledger.failures.list(
+def _sort_failures(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, tried: Tried
+) -> Sorted:
+    held = opened.ledger.failures.list(
         stream=decision.stream,
         states=OPEN_FAILURES,
         record_ids=decision.record_ids or None,
     )
+    untried = [failure for failure in held if not tried.has(failure)]
+    failures = _oldest(untried)
     images = _Images(opened, ready, decision.from_stage)
     to_fetch: list[RecordId] = []
     from_transform: list[tuple[Failure, pa.RecordBatch]] = []
@@ -98,7 +124,23 @@ def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision)
             from_transform.append((failure, extracted))
         else:
             from_load.append((failure, extracted, transformed))
-    return Sorted(from_transform=from_transform, from_load=from_load, to_fetch=to_fetch)
+    return Sorted(
+        from_transform=from_transform,
+        from_load=from_load,
+        to_fetch=to_fetch,
+        failures=frozenset(failure.id for failure in failures),
+        waiting=len(untried) - len(failures),
+    )
+
+
+def _oldest(failures: Sequence[Failure]) -> list[Failure]:
+    """Of each record the oldest change, in the order given."""
+    oldest: dict[RecordId, Failure] = {}
+    for failure in failures:
+        known = oldest.get(failure.record_id)
+        if known is None or failure.version < known.version:
+            oldest[failure.record_id] = failure
+    return list(oldest.values())
 
 
 class _Images:
