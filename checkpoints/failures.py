@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, exists, false, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select
 
 from rowtrail.checkpoints import streams, tables
 from rowtrail.checkpoints.errors import UnknownError
@@ -82,6 +82,7 @@ class Failures:
                     record_id=RecordId.of_key_text(stream, row.key_text),
                     version=(row.epoch, row.position, row.ordinal, row.revision),
                     state=FailureState(row.state),
+                    waits_for=_waits_for(stream, row.waits_for),
                 )
                 for row in connection.execute(_HELD_BACK, {"stream": stream})
             ]
@@ -118,8 +119,10 @@ class Failures:
         After its n-th attempt a failed change is due when `waits[n - 1]` has passed; after more
         attempts than that only a person asks for it. It is due at once when the transforms have
         another `code_fingerprint` than those that it failed with. Without `waits` nothing of that
-        is due. Records of which no change is failed, but some wait, are due always.
+        is due.
         """
+        if not waits:
+            return []
         now = self._store.now()
         passed = [
             and_(failures.c.attempts == number, failures.c.last_at <= now - wait)
@@ -129,24 +132,14 @@ class Failures:
             failures.c.stage != Stage.EXTRACT,
             failures.c.code_fingerprint.is_distinct_from(code_fingerprint),
         )
-        failed_and_due = or_(mended, *passed) if waits else false()
-        older = failures.alias()
-        is_failed = exists().where(
-            older.c.stream_id == failures.c.stream_id,
-            older.c.key == failures.c.key,
-            older.c.ended_at.is_(None),
-            older.c.state == FailureState.FAILED,
-        )
         query = (
             select(failures.c.key_text)
             .join(tables.streams)
             .where(
                 tables.streams.c.name == stream,
                 failures.c.ended_at.is_(None),
-                or_(
-                    and_(failures.c.state == FailureState.FAILED, failed_and_due),
-                    and_(failures.c.state == FailureState.WAITING, ~is_failed),
-                ),
+                failures.c.state == FailureState.FAILED,
+                or_(mended, *passed),
             )
             .group_by(failures.c.key_text)
             .order_by(func.min(failures.c.last_at), func.min(failures.c.id))
@@ -204,7 +197,7 @@ class Failures:
 
 _VERSION = (failures.c.epoch, failures.c.position, failures.c.ordinal, failures.c.revision)
 _HELD_BACK = (
-    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state)
+    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state, failures.c.waits_for)
     .join(tables.streams)
     .where(tables.streams.c.name == bindparam("stream"), failures.c.ended_at.is_(None))
     .order_by(failures.c.id)
@@ -301,6 +294,10 @@ def _group(connection: Connection, row: Row[Any], states: Sequence[FailureState]
     )
 
 
+def _waits_for(stream: str, key_text: str | None) -> RecordId | None:
+    return None if key_text is None else RecordId.of_key_text(stream, key_text)
+
+
 def _record(row: Row[Any]) -> Failure:
     return Failure(
         id=row.id,
@@ -313,7 +310,7 @@ def _record(row: Row[Any]) -> Failure:
         message=row.message,
         fingerprint=row.fingerprint,
         code_fingerprint=row.code_fingerprint,
-        waits_for=row.waits_for,
+        waits_for=_waits_for(row.stream, row.waits_for),
         attempts=row.attempts,
         first_at=row.first_at,
         last_at=row.last_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -23,12 +23,13 @@ from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
+from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.retrying import Patience
 from rowtrail.pipelines.staged import FailedRow, Staged
-from rowtrail.pipelines.waiting import blockers, blockers_within, in_order
+from rowtrail.pipelines.waiting import blockers, blockers_within
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
@@ -119,7 +120,7 @@ def commit_batch(
             capture_images=lane.stream.capture_images,
             moves_position=kind is BatchKind.CAPTURE,
         )
-        plan = _in_order(lane, plan, before)
+        plan = _hold(lane, changes, plan, before, kind)
         lane.breakers.add(
             read=len(changes) + len(changes.rejected),
             failed=plan.failed,
@@ -150,7 +151,7 @@ def commit_batch(
         except RecordError:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
                 plan = isolate_load(lane, changes, plan, receipt, budget)
-                plan = _in_order(lane, plan, before)
+                plan = _hold(lane, changes, plan, before, kind)
     lane.faults(Point.WRITTEN)
     with clock.measure("ledger"):
         rows = pc.indices_nonzero(superseded).cast(pa.uint32())
@@ -184,8 +185,13 @@ def _waiting(lane: Lane) -> int:
     return sum(one.state is FailureState.WAITING for one in lane.held.all())
 
 
-def _in_order(lane: Lane, plan: Plan, before: Sequence[HeldBack]) -> Plan:
-    return replace(plan, failures=in_order(lane.stream.policy, plan.failures, before))
+def _hold(
+    lane: Lane, changes: Changes, plan: Plan, before: Sequence[HeldBack], kind: BatchKind
+) -> Plan:
+    """Holds back what has to wait for a change that failed."""
+    if kind is not BatchKind.CAPTURE or not plan.failures:
+        return plan
+    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint)
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:

@@ -146,11 +146,16 @@ class Plan:
                     since=now,
                 )
                 for failure in self.failures
-                if failure.state is FailureState.FAILED  # what waits is behind a gap already
+                if _is_gap(failure)
             ),
             gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
         )
+
+
+def _is_gap(failure: NewFailure) -> bool:
+    """What waits for an older change of its own record stands behind a gap already."""
+    return failure.state is FailureState.FAILED or failure.waits_for != failure.record_id
 
 
 def make_plan(
@@ -169,7 +174,7 @@ def make_plan(
     gone = pa.concat_arrays([staged.dropped.cast(pa.int64()), staged.deleted.cast(pa.int64())])
     if len(gone):
         keys = changes.keys().take(gone)
-        rows = _concat(rows, _only_keys(keys, target.schema))
+        rows = _concat(rows, only_keys(keys, target.schema))
         numbers = pa.concat_arrays([numbers, gone])
     whole = len(numbers) == len(changes) and upserts == len(changes)
     operations = changes.operations if whole else changes.operations.take(numbers)
@@ -207,7 +212,8 @@ def _concat(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=first.schema)
 
 
-def _only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+def only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+    """Rows of the schema with nothing but their key."""
     columns = [
         keys.column(schema.key.index(column.name))
         if column.name in schema.key
@@ -222,11 +228,12 @@ def new_failure(
 ) -> NewFailure:
     """What the ledger is to know of a row that failed."""
     keys = changes.keys()
+    operation: int = changes.operations[failed.row].as_py()
     image = to_image(changes.rows.slice(failed.row, 1)) if capture_images else None
     transformed = failed.transformed if capture_images else None
     return NewFailure(
         record_id=RecordId(changes.stream, tuple(c[failed.row].as_py() for c in keys.columns)),
-        operation=changes.operations[failed.row].as_py(),
+        operation=operation,
         version=version_at(changes.versions, failed.row),
         stage=failed.stage,
         error_class=failed.error_class,
@@ -235,6 +242,8 @@ def new_failure(
         code_fingerprint=code_fingerprint,
         extracted=image,
         transformed=None if transformed is None else to_image(transformed),
+        state=FailureState.FAILED if failed.waits_for is None else FailureState.WAITING,
+        waits_for=failed.waits_for,
     )
 
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import RunState, StreamState
-from rowtrail.pipelines.automatic import ask_for_due
+from rowtrail.pipelines.automatic import ask_for_due, ask_for_waiting
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.follow import follow_streams
@@ -88,6 +88,7 @@ def run_pipeline(
                     options.follow,
                     takes_new=bool(opened.definition.patterns) and not options.streams,
                 )
+            ask_for_waiting(opened, chosen)
             late = carry_out_pending(opened, run_id)
             if late:
                 results = {name: with_held_back(opened, one) for name, one in results.items()}

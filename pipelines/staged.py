@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import Stage
 
 
@@ -18,6 +19,7 @@ class FailedRow:
     error_class: str
     message: str
     transformed: pa.RecordBatch | None = None  # one row, where the load failed
+    waits_for: RecordId | None = None  # it has not failed, but is to follow a change of that one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,11 @@ def test_later_changes_wait_behind_a_failed_one(world: World, rule: Rule, captur
     pipeline = blocking(world, rule, capture=capture)
     spoil(world, pipeline)
     assert states(world) == [FAILED, WAITING, WAITING]
-    assert [one.waits_for for one in held(world)] == [None, "orders:2", "orders:2"]
+    assert [one.waits_for for one in held(world)] == [
+        None,
+        RecordId("orders", (2,)),
+        RecordId("orders", (2,)),
+    ]
     assert [one.has_image for one in held(world)] == [True, True, True]
     assert world.loaded() == {1: ("10.00", "b")}
     assert world.gaps() == {"orders:2"}
@@ -256,7 +260,7 @@ def test_an_unreadable_row_behind_one_that_failed_in_its_batch_waits() -> None:
     again = replace(first, version=(2, 1, 0, 0))
     ordered = in_order(Policy.BLOCK, [second, first, other, again], ())
     assert [one.state for one in ordered] == [WAITING, FAILED, FAILED, FAILED]
-    assert ordered[0].waits_for == "orders:1"
+    assert ordered[0].waits_for == RecordId("orders", (1,))
     assert in_order(Policy.LATEST, [second, first], ()) == (second, first)
 
 
