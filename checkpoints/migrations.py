@@ -15,7 +15,7 @@ from rowtrail.checkpoints import tables
 from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerVersionError
 from rowtrail.checkpoints.store import Store
 
-CURRENT = 1
+CURRENT = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,13 @@ class Identity:
 
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _add_groups(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE decisions ADD COLUMN failure_group TEXT")
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _add_groups}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

@@ -197,11 +197,18 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
-    """Failures of one cause in one stream. Stage, class and message are those of the newest."""
+    """Changes held back of one cause in one stream, with those that wait behind them.
 
+    Stage, class and message are those of the newest.
+    """
+
+    group: str  # the beginning of the fingerprint by which a person names it
     stream: str
     fingerprint: str
-    count: int
+    count: int  # of all that were asked for; the next three add up to it
+    failed: int
+    waiting: int
+    ignored: int
     first_at: datetime
     last_at: datetime
     stage: Stage
@@ -297,6 +304,7 @@ class Decision:
     created_at: datetime
     finished_at: datetime | None
     result: str | None
+    group: str | None = None  # the records are those that a group had when it was asked for
 
 
 @dataclass(frozen=True, kw_only=True)

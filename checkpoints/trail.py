@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from rowtrail.checkpoints import outcomes, streams
+from rowtrail.checkpoints import failure_groups, outcomes, streams
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     BatchState,
@@ -196,11 +196,12 @@ def _decisions(connection: Connection, stream_id: int, record: RecordId) -> Iter
 def _decision_entries(row: Row[Any]) -> Iterator[TrailEntry]:
     kind = DecisionKind(row.kind)
     stage = f", from stage {row.from_stage}" if row.from_stage else ""
+    group = f", with group {row.failure_group[: failure_groups.SHOWN]}" if row.failure_group else ""
     reason = f": {row.reason}" if row.reason else ""
     yield TrailEntry(
         at=row.created_at,
         event=_ASKED[kind],
-        detail=f"by {row.actor}{stage}{reason}",
+        detail=f"by {row.actor}{group}{stage}{reason}",
         decision_id=row.id,
     )
     if kind in (DecisionKind.RETRY, DecisionKind.REPLAY) and row.finished_at is not None:
