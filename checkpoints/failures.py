@@ -143,7 +143,8 @@ class Failures:
             .where(failures.c.state.in_(OPEN_FAILURES))
         )
         with self._store.read() as connection:
-            return connection.scalar(query)
+            since: datetime | None = connection.scalar(query)
+        return since
 
     def restore(self, failed: Sequence[NewFailure], run_id: str) -> int:
         """Holds back what a target's gaps name, in a ledger that was rebuilt; returns how many.

@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -82,6 +82,18 @@ def when(moment: datetime | None) -> str:
 def minute(moment: datetime) -> str:
     """The same to the minute, where room is short."""
     return moment.strftime("%Y-%m-%d %H:%M")
+
+
+_SPANS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def duration(span: timedelta) -> str:
+    """`3 days`, `1 hour`, `under a minute`: the largest unit alone, rounded down."""
+    seconds = span.total_seconds()
+    for unit, length in _SPANS:
+        if seconds >= length:
+            return count(int(seconds // length), unit)
+    return "under a minute"
 
 
 def count(number: int, noun: str) -> str:
