@@ -65,9 +65,12 @@ def members(states: Collection[FailureState]) -> Subquery:
 
 
 def groups(
-    connection: Connection, stream: str | None, states: Collection[FailureState]
+    connection: Connection,
+    stream: str | None,
+    states: Collection[FailureState],
+    fingerprint: str | None = None,
 ) -> list[FailureGroup]:
-    """The groups of changes in these states, the largest first."""
+    """The groups of changes in these states, the largest first; only this one, if it is named."""
     found = members(states)
     number = func.count().label("number")
     query = (
@@ -90,6 +93,8 @@ def groups(
     )
     if stream is not None:
         query = query.where(stream_table.c.name == stream)
+    if fingerprint is not None:
+        query = query.where(found.c.fingerprint == fingerprint)
     rows = connection.execute(query).all()
     if not rows:
         return []

@@ -113,8 +113,18 @@ class Failures:
         """The group whose fingerprint begins so; raises what `failure_groups.find` raises."""
         with self._store.read() as connection:
             found = failure_groups.find(connection, group, stream, states)
-            every = failure_groups.groups(connection, found.stream, states)
-        return next(one for one in every if one.fingerprint == found.fingerprint)
+            (only,) = failure_groups.groups(connection, found.stream, states, found.fingerprint)
+        return only
+
+    def group_of(self, failure: Failure) -> FailureGroup | None:
+        """The group of the change's own cause; None where nothing is held back for that cause.
+
+        A change that waits is counted in the group of what it waits for.
+        """
+        stream = failure.record_id.stream
+        with self._store.read() as connection:
+            found = failure_groups.groups(connection, stream, HELD_BACK, failure.fingerprint)
+        return found[0] if found else None
 
     def of_group(
         self,

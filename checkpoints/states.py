@@ -320,3 +320,5 @@ class TrailEntry:
     run_id: str | None = None
     decision_id: int | None = None
     failure_id: int | None = None
+    read_at: datetime | None = None  # when the batch began, its rows just read
+    staged_at: datetime | None = None  # when all stages were behind it, and the load began

@@ -79,6 +79,16 @@ def when(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def clock(moment: datetime) -> str:
+    """The time of day alone, in UTC to the thousandth of a second."""
+    return moment.strftime("%H:%M:%S.%f")[:-3]
+
+
+def version_text(version: Sequence[int] | None) -> str:
+    """`1.4711.3.0`: epoch, position, ordinal, revision; compared from the left."""
+    return "" if version is None else ".".join(map(str, version))
+
+
 def minute(moment: datetime) -> str:
     """The same to the minute, where room is short."""
     return moment.strftime("%Y-%m-%d %H:%M")
