@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, literal, select, update
 
-from rowtrail.checkpoints import streams, tables
+from rowtrail.checkpoints import failure_groups, streams, tables
 from rowtrail.checkpoints.errors import LedgerError, TransitionError, UnknownError
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     DECISION_TRANSITIONS,
+    OPEN_FAILURES,
     Decision,
     DecisionKind,
     DecisionState,
@@ -34,12 +35,19 @@ class Decisions:
         from_stage: str | None = None,
         actor: str,
         reason: str | None = None,
+        group: str | None = None,
     ) -> Decision:
-        """Asks for a retry or a replay. Raises UnknownError for a stream without a ledger."""
+        """Asks for a retry or a replay. Raises UnknownError for a stream without a ledger.
+
+        With `group`, of all records that are failed or wait in that group now, instead of
+        `record_ids`; what `failure_groups.find` raises where there are none.
+        """
         with self._store.write() as connection:
             decision_id = self._insert(
                 connection, kind, stream, record_ids, actor, reason, from_stage=from_stage
             )
+            if group is not None:
+                self._take_group(connection, decision_id, stream, group, OPEN_FAILURES)
             return _get(connection, decision_id)
 
     def pending(self) -> list[Decision]:
@@ -96,6 +104,86 @@ class Decisions:
             "failed",
         )
 
+    def ignore_group(self, stream: str, group: str, actor: str, reason: str) -> Decision:
+        """As `ignore`, for all changes that are failed in a group; what waits behind them waits on.
+
+        Raises what `failure_groups.find` raises.
+        """
+        failed = (FailureState.FAILED,)
+        return self._apply_to_group(
+            DecisionKind.IGNORE, stream, group, actor, reason, failed, FailureState.IGNORED
+        )
+
+    def unignore_group(
+        self, stream: str, group: str, actor: str, reason: str | None = None
+    ) -> Decision:
+        """The inverse, for all changes of a group that are ignored. Raises likewise."""
+        ignored = (FailureState.IGNORED,)
+        return self._apply_to_group(
+            DecisionKind.UNIGNORE, stream, group, actor, reason, ignored, FailureState.FAILED
+        )
+
+    def _apply_to_group(
+        self,
+        kind: DecisionKind,
+        stream: str,
+        group: str,
+        actor: str,
+        reason: str | None,
+        before: tuple[FailureState, ...],
+        after: FailureState,
+    ) -> Decision:
+        with self._store.write() as connection:
+            decision_id = self._insert(connection, kind, stream, (), actor, reason)
+            found = self._take_group(connection, decision_id, stream, group, before)
+            changed = connection.execute(
+                update(failures)
+                .values(state=after)
+                .where(
+                    failures.c.stream_id == found.stream_id,
+                    failures.c.fingerprint == found.fingerprint,
+                    failures.c.ended_at.is_(None),
+                    failures.c.state.in_(before),
+                )
+            )
+            self._finish(
+                connection, decision_id, DecisionState.DONE, _changed(changed.rowcount, after)
+            )
+            return _get(connection, decision_id)
+
+    def _take_group(
+        self,
+        connection: Connection,
+        decision_id: int,
+        stream: str,
+        group: str,
+        states: tuple[FailureState, ...],
+    ) -> failure_groups.FoundGroup:
+        """The decision is about the records that the group has now."""
+        found = failure_groups.find(connection, group, stream, states)
+        members = failure_groups.members(states)
+        first = func.min(members.c.id)
+        records = (
+            select(
+                literal(decision_id),
+                func.row_number().over(order_by=first) - 1,
+                members.c.stream_id,
+                members.c.key,
+                members.c.key_text,
+            )
+            .where(members.c.stream_id == found.stream_id)
+            .where(members.c.fingerprint == found.fingerprint)
+            .group_by(members.c.stream_id, members.c.key, members.c.key_text)
+        )
+        names = ["decision_id", "number", "stream_id", "key", "key_text"]
+        connection.execute(decision_records.insert().from_select(names, records))
+        connection.execute(
+            update(decisions)
+            .where(decisions.c.id == decision_id)
+            .values(failure_group=found.fingerprint)
+        )
+        return found
+
     def _apply(
         self,
         kind: DecisionKind,
@@ -123,10 +211,9 @@ class Decisions:
                     failures.c.state.in_(before),
                 )
             )
-            result = (
-                f"{changed.rowcount} {'change' if changed.rowcount == 1 else 'changes'} {after}"
+            self._finish(
+                connection, decision_id, DecisionState.DONE, _changed(changed.rowcount, after)
             )
-            self._finish(connection, decision_id, DecisionState.DONE, result)
             return _get(connection, decision_id)
 
     def _insert(
@@ -177,6 +264,10 @@ class Decisions:
             .where(decisions.c.id == decision_id)
             .values(state=state, finished_at=self._store.now(), result=result)
         )
+
+
+def _changed(number: int, after: str) -> str:
+    return f"{number} {'change' if number == 1 else 'changes'} {after}"
 
 
 def _next_number(connection: Connection) -> int:
@@ -234,4 +325,5 @@ def _record(row: Row[Any], record_ids: tuple[RecordId, ...]) -> Decision:
         created_at=row.created_at,
         finished_at=row.finished_at,
         result=row.result,
+        group=row.failure_group,
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select
 
-from rowtrail.checkpoints import streams, tables
+from rowtrail.checkpoints import failure_groups, streams, tables
 from rowtrail.checkpoints.errors import UnknownError
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
@@ -31,7 +31,6 @@ HeldBackList = list[HeldBack]
 RecordIdList = list[RecordId]
 
 _KEYS_AT_ONCE = 500
-_EXAMPLES = 3
 _IMAGES = (failures.c.extracted, failures.c.transformed)
 
 
@@ -152,24 +151,60 @@ class Failures:
         self, stream: str | None = None, states: Sequence[FailureState] = OPEN_FAILURES
     ) -> GroupList:
         """Failures by cause (stream and fingerprint), the most frequent first."""
-        query = (
-            select(
-                tables.streams.c.name.label("stream"),
-                failures.c.fingerprint,
-                func.count().label("number"),
-                func.min(failures.c.first_at).label("first_at"),
-                func.max(failures.c.last_at).label("last_at"),
-                func.max(failures.c.id).label("newest"),
-            )
-            .join(tables.streams)
-            .where(failures.c.state.in_(states))
-            .group_by(tables.streams.c.name, failures.c.fingerprint)
-            .order_by(func.count().desc(), tables.streams.c.name, failures.c.fingerprint)
-        )
-        if stream is not None:
-            query = query.where(tables.streams.c.name == stream)
         with self._store.read() as connection:
-            return [_group(connection, row, states) for row in connection.execute(query).all()]
+            return failure_groups.groups(connection, stream, states)
+
+    def group(
+        self,
+        group: str,
+        stream: str | None = None,
+        states: Sequence[FailureState] = OPEN_FAILURES,
+    ) -> FailureGroup:
+        """The group whose fingerprint begins so; raises what `failure_groups.find` raises."""
+        with self._store.read() as connection:
+            found = failure_groups.find(connection, group, stream, states)
+            (only,) = failure_groups.groups(connection, found.stream, states, found.fingerprint)
+        return only
+
+    def group_of(self, failure: Failure) -> FailureGroup | None:
+        """The group of the change's own cause; None where nothing is held back for that cause.
+
+        A change that waits is counted in the group of what it waits for.
+        """
+        stream = failure.record_id.stream
+        with self._store.read() as connection:
+            found = failure_groups.groups(connection, stream, HELD_BACK, failure.fingerprint)
+        return found[0] if found else None
+
+    def of_group(
+        self,
+        group: FailureGroup,
+        states: Sequence[FailureState] = OPEN_FAILURES,
+        limit: int | None = None,
+    ) -> FailureList:
+        """The changes of a group, the oldest first."""
+        members = failure_groups.members(states)
+        chosen = select(members.c.id).where(members.c.fingerprint == group.fingerprint)
+        query = (
+            _failures()
+            .where(tables.streams.c.name == group.stream, failures.c.id.in_(chosen))
+            .order_by(failures.c.id)
+            .limit(limit)
+        )
+        with self._store.read() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+    def oldest(self, stream: str) -> datetime | None:
+        """Since when the record is held back that is failed or waits the longest; None: none is."""
+        query = (
+            select(func.min(failures.c.first_at))
+            .join(tables.streams)
+            .where(tables.streams.c.name == stream, failures.c.ended_at.is_(None))
+            .where(failures.c.state.in_(OPEN_FAILURES))
+        )
+        with self._store.read() as connection:
+            since: datetime | None = connection.scalar(query)
+        return since
 
     def restore(self, failed: Sequence[NewFailure], run_id: str) -> int:
         """Holds back what a target's gaps name, in a ledger that was rebuilt; returns how many.
@@ -264,33 +299,6 @@ def _insert_restored(
         tables.attempts.insert().values(
             failure_id=failure_id, number=1, at=failure.since or now, run_id=run_id, **said
         )
-    )
-
-
-def _group(connection: Connection, row: Row[Any], states: Sequence[FailureState]) -> FailureGroup:
-    newest = connection.execute(_failures().where(failures.c.id == row.newest)).one()
-    examples = (
-        select(failures.c.key_text)
-        .where(
-            failures.c.stream_id == newest.stream_id,
-            failures.c.fingerprint == row.fingerprint,
-            failures.c.state.in_(states),
-        )
-        .order_by(failures.c.id)
-        .limit(_EXAMPLES)
-    )
-    return FailureGroup(
-        stream=row.stream,
-        fingerprint=row.fingerprint,
-        count=row.number,
-        first_at=row.first_at,
-        last_at=row.last_at,
-        stage=Stage(newest.stage),
-        error_class=newest.error_class,
-        message=newest.message,
-        examples=tuple(
-            RecordId.of_key_text(row.stream, text) for text in connection.scalars(examples)
-        ),
     )
 
 

@@ -29,12 +29,13 @@ class Identity:
 Migration = Callable[[Connection], None]
 
 
-def _add_waiting(connection: Connection) -> None:
+def _to_2(connection: Connection) -> None:
     for table in (tables.prepared_failures, tables.failures):
         connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN waits_for TEXT")
+    connection.exec_driver_sql("ALTER TABLE decisions ADD COLUMN failure_group TEXT")
 
 
-MIGRATIONS: Mapping[int, Migration] = {2: _add_waiting}
+MIGRATIONS: Mapping[int, Migration] = {2: _to_2}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

@@ -122,6 +122,9 @@ DECISION_TRANSITIONS: Mapping[DecisionState, frozenset[DecisionState]] = {
     DecisionState.PENDING: frozenset({DecisionState.DONE, DecisionState.FAILED}),
 }
 
+AUTOMATIC = "rowtrail"
+"""The actor of decisions that a run made by itself."""
+
 OPEN_FAILURES = (FailureState.FAILED, FailureState.WAITING)
 """What makes a stream `complete except N`."""
 HELD_BACK = (*OPEN_FAILURES, FailureState.IGNORED)
@@ -199,11 +202,18 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureGroup:
-    """Failures of one cause in one stream. Stage, class and message are those of the newest."""
+    """Changes held back of one cause in one stream, with those that wait behind them.
 
+    Stage, class and message are those of the newest.
+    """
+
+    group: str  # the beginning of the fingerprint by which a person names it
     stream: str
     fingerprint: str
-    count: int
+    count: int  # of all that were asked for; the next three add up to it
+    failed: int
+    waiting: int
+    ignored: int
     first_at: datetime
     last_at: datetime
     stage: Stage
@@ -300,6 +310,7 @@ class Decision:
     created_at: datetime
     finished_at: datetime | None
     result: str | None
+    group: str | None = None  # the records are those that a group had when it was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,3 +326,5 @@ class TrailEntry:
     run_id: str | None = None
     decision_id: int | None = None
     failure_id: int | None = None
+    read_at: datetime | None = None  # when the batch began, its rows just read
+    staged_at: datetime | None = None  # when all stages were behind it, and the load began

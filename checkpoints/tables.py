@@ -286,6 +286,7 @@ decisions = Table(
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("result", Text),
+    Column("failure_group", Text),  # the fingerprint of the group whose records were meant
 )
 Index("decisions_by_state", decisions.c.state)
 

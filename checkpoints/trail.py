@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from rowtrail.checkpoints import outcomes, streams
+from rowtrail.checkpoints import failure_groups, outcomes, streams
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     BatchState,
@@ -37,6 +37,8 @@ _CHANGE = (
     failures.c.revision,
     failures.c.operation,
 )
+
+_BATCH = (batches.c.batch_id, batches.c.opened_at, batches.c.prepared_at)
 
 _DETAILS = {
     Outcome.LOADED: "loaded into the target",
@@ -96,13 +98,15 @@ def _outcome_entry(hit: outcomes.Hit, batch: Row[Any]) -> TrailEntry:
         operation=hit.found.operation,
         batch_id=batch.batch_id,
         run_id=batch.run_id,
+        read_at=batch.opened_at,
+        staged_at=batch.prepared_at,
     )
 
 
 def _failures(connection: Connection, stream_id: int, record: RecordId) -> Iterator[TrailEntry]:
     of_record = (failures.c.stream_id == stream_id, failures.c.key == record.key_bytes())
     tried = (
-        select(attempts, *_CHANGE, batches.c.batch_id)
+        select(attempts, *_CHANGE, *_BATCH)
         .join(failures, attempts.c.failure_id == failures.c.id)
         .outerjoin(batches, attempts.c.batch == batches.c.id)
         .where(*of_record)
@@ -121,7 +125,7 @@ def _failures(connection: Connection, stream_id: int, record: RecordId) -> Itera
     )
     yield from map(_end_entry, connection.execute(ended))
     in_flight = (
-        select(prepared_failures, batches.c.prepared_at, batches.c.run_id, batches.c.batch_id)
+        select(prepared_failures, *_BATCH, batches.c.run_id)
         .join(batches, prepared_failures.c.batch == batches.c.id)
         .where(batches.c.stream_id == stream_id, prepared_failures.c.key == record.key_bytes())
         .order_by(prepared_failures.c.number)
@@ -150,6 +154,8 @@ def _attempt_entry(row: Row[Any]) -> TrailEntry:
         batch_id=row.batch_id,
         run_id=row.run_id,
         failure_id=row.failure_id,
+        read_at=row.opened_at,
+        staged_at=row.prepared_at,
     )
 
 
@@ -176,6 +182,8 @@ def _in_flight_entry(row: Row[Any]) -> TrailEntry:
         operation=row.operation,
         batch_id=row.batch_id,
         run_id=row.run_id,
+        read_at=row.opened_at,
+        staged_at=row.prepared_at,
     )
 
 
@@ -196,11 +204,12 @@ def _decisions(connection: Connection, stream_id: int, record: RecordId) -> Iter
 def _decision_entries(row: Row[Any]) -> Iterator[TrailEntry]:
     kind = DecisionKind(row.kind)
     stage = f", from stage {row.from_stage}" if row.from_stage else ""
+    group = f", with group {row.failure_group[: failure_groups.SHOWN]}" if row.failure_group else ""
     reason = f": {row.reason}" if row.reason else ""
     yield TrailEntry(
         at=row.created_at,
         event=_ASKED[kind],
-        detail=f"by {row.actor}{stage}{reason}",
+        detail=f"by {row.actor}{group}{stage}{reason}",
         decision_id=row.id,
     )
     if kind in (DecisionKind.RETRY, DecisionKind.REPLAY) and row.finished_at is not None:

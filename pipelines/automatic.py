@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
+    AUTOMATIC,
     OPEN_FAILURES,
     Decision,
     DecisionKind,
@@ -22,9 +23,6 @@ from rowtrail.pipelines.lane import code_fingerprint, skip_reason
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.replay import must_wait
 from rowtrail.pipelines.waiting import in_turn
-
-ACTOR = "rowtrail"
-"""Who asks, as the trail names them."""
 
 RECORDS = 1_000
 """So many of a stream are tried in one run, those first that were not tried for longest."""
@@ -84,6 +82,6 @@ def _ask(opened: OpenPipeline, stream: StreamDefinition, due: list[RecordId]) ->
         stream.name,
         due,
         from_stage=Stage.EXTRACT.value if reread else None,
-        actor=ACTOR,
+        actor=AUTOMATIC,
         reason="a run tries again what is due",
     )

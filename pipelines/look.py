@@ -8,6 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import StreamRecord
 from rowtrail.connectors.base import Capture, ReadState, Source
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.registry import open_source
@@ -54,6 +55,16 @@ def is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool:
     finally:
         source.close()
     return bool(found.rejected) or Operation.DELETE not in found.operations.to_pylist()
+
+
+def read_state(key: pa.Schema, stream: StreamDefinition, known: StreamRecord | None) -> ReadState:
+    """For a fetch that is stamped as the engine stamps it: with what the stream has applied."""
+    now = (stream.capture.value, stream.target)
+    if known is None or (known.capture, known.target) != now:
+        return _new(key)
+    return replace(
+        _new(key), epoch=known.epoch, position=known.position, read_number=known.read_number
+    )
 
 
 def _new(key: pa.Schema) -> ReadState:

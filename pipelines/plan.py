@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from rowtrail.checkpoints.states import (
 from rowtrail.connectors.base import Gap, Load, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines.fingerprints import error_fingerprint
 from rowtrail.pipelines.images import to_image
 from rowtrail.pipelines.record_keys import fitting
 from rowtrail.pipelines.staged import FailedRow, Staged
@@ -238,7 +237,9 @@ def new_failure(
         stage=failed.stage,
         error_class=failed.error_class,
         message=failed.message,
-        fingerprint=error_fingerprint(failed.stage, failed.error_class, failed.message),
+        fingerprint=error_fingerprint(
+            failed.stage, failed.error_class, failed.message, changes.schema.names
+        ),
         code_fingerprint=code_fingerprint,
         extracted=image,
         transformed=None if transformed is None else to_image(transformed),
@@ -305,9 +306,3 @@ def _rejection(stream: str, rejected: Rejected, rows: int, capture_images: bool)
         extracted=to_image(rejected.image) if capture_images else None,
         transformed=None,
     )
-
-
-def error_fingerprint(stage: Stage, error_class: str, message: str) -> str:
-    """Equal for failures of one cause: what is quoted or numeric in the message does not count."""
-    normal = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "?", message)
-    return hashlib.sha256(f"{stage}\0{error_class}\0{normal}".encode()).hexdigest()[:16]

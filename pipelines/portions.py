@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
+    AUTOMATIC,
     OPEN_FAILURES,
     Decision,
     DecisionKind,
@@ -79,7 +80,7 @@ def sort_records(
     """Sorts the records of a decision: of each the oldest change that is failed or waits.
 
     Without `tried`, raises ConfigurationError for records that a person named and that cannot be
-    fetched by their key; of all that are failed such records are left out.
+    fetched by their key; of all that are failed, or of a group, such records are left out.
     """
     replayed = decision.kind is DecisionKind.REPLAY
     if replayed and decision.from_stage in (None, Stage.EXTRACT):
@@ -90,8 +91,9 @@ def sort_records(
     if not left:
         return found
     others = [one for one in found.to_fetch if one not in set(left)]
-    others_left = others or found.from_transform or found.from_load
-    if tried is None and (decision.record_ids or not others_left):
+    named = decision.record_ids and decision.group is None and decision.actor != AUTOMATIC
+    alone = not (others or found.from_transform or found.from_load)
+    if tried is None and (named or (alone and decision.actor != AUTOMATIC)):
         raise no_such_key(ready, left)
     return replace(found, to_fetch=others, left=left)
 

@@ -20,7 +20,7 @@ from rowtrail.checkpoints.states import (
 )
 from rowtrail.connectors.base import Destination, Gap, Receipt
 from rowtrail.connectors.changes import Operation
-from rowtrail.pipelines.plan import error_fingerprint
+from rowtrail.pipelines.fingerprints import error_fingerprint
 
 
 def recover(ledger: Ledger, destination: Destination, streams: Mapping[str, str]) -> list[str]:

@@ -46,6 +46,7 @@ class Request:
     kind: DecisionKind  # RETRY or REPLAY
     stream: str
     record_ids: tuple[RecordId, ...] = ()  # retry: empty means all that are failed
+    group: str | None = None  # instead of record_ids: the records that this group has by then
     from_stage: Stage | None = None
     reason: str | None = None
 
@@ -102,6 +103,7 @@ def _note(ledger: Ledger, request: Request) -> Decision:
         from_stage=None if request.from_stage is None else request.from_stage.value,
         actor=actor(),
         reason=request.reason,
+        group=request.group,
     )
 
 
@@ -171,27 +173,35 @@ def _preview(opened: OpenPipeline, requests: Sequence[Request]) -> list[RequestR
     results = []
     recover_streams(opened)
     for request in requests:
-        decision = _unnoted(request)
+        decision = _unnoted(opened.ledger, request)
         replayed = carry_out(opened, decision, "dry run", dry_run=True)
         results.append(_result(decision, replayed, None))
     return results
 
 
-def _unnoted(request: Request) -> Decision:
+def _unnoted(ledger: Ledger, request: Request) -> Decision:
     # The revision of a preview must win over every decision so far, as the real one would.
     return Decision(
         id=2**62,
         kind=request.kind,
         state=DecisionState.PENDING,
         stream=request.stream,
-        record_ids=request.record_ids,
+        record_ids=_meant(ledger, request),
         from_stage=None if request.from_stage is None else request.from_stage.value,
         actor=actor(),
         reason=request.reason,
         created_at=datetime.now(UTC),
         finished_at=None,
         result=None,
+        group=request.group,
     )
+
+
+def _meant(ledger: Ledger, request: Request) -> tuple[RecordId, ...]:
+    if request.group is None:
+        return request.record_ids
+    found = ledger.failures.of_group(ledger.failures.group(request.group, request.stream))
+    return tuple(dict.fromkeys(failure.record_id for failure in found))
 
 
 def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> RequestResult:

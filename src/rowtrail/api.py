@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rowtrail.checkpoints.record_id import RecordId
-from rowtrail.checkpoints.states import DecisionKind, Stage
+from rowtrail.checkpoints.states import Decision, DecisionKind, FailureGroup, Stage
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
@@ -25,6 +25,15 @@ from rowtrail.pipelines.definition import (
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import note_mistakes
+from rowtrail.pipelines.groups import (
+    find_group,
+    ignore_group,
+    ignore_records,
+    list_groups,
+    unignore_group,
+    unignore_records,
+)
+from rowtrail.pipelines.patterns import resolve_from_ledger
 from rowtrail.pipelines.requests import (
     FROM_STAGES,
     Request,
@@ -35,6 +44,7 @@ from rowtrail.pipelines.requests import (
 from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
 from rowtrail.pipelines.sizes import parse_size
+from rowtrail.pipelines.status import PipelineStatus, read_status
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import from_function, load
 
@@ -149,6 +159,21 @@ def _from_stage(text: str) -> Stage:
     return Stage(text)
 
 
+def _record_ids(stream: str, keys: Sequence[KeyLike]) -> tuple[RecordId, ...]:
+    return tuple(RecordId(stream, key if isinstance(key, tuple) else (key,)) for key in keys)
+
+
+def _records(stream: str | None, keys: Sequence[KeyLike]) -> tuple[str, tuple[RecordId, ...]]:
+    if stream is None or not keys:
+        raise ConfigurationError("Name a stream and the keys of its records, or a group.")
+    return stream, _record_ids(stream, keys)
+
+
+def _refuse_keys(keys: Sequence[KeyLike]) -> None:
+    if keys:
+        raise ConfigurationError("A group has its records: name either the group or the keys.")
+
+
 class Pipeline:
     """One source, one destination, some streams, one ledger.
 
@@ -223,10 +248,25 @@ class Pipeline:
         self,
         stream: str | None = None,
         *keys: KeyLike,
+        group: str | None = None,
         from_stage: str | None = None,
         dry_run: bool = False,
     ) -> list[RequestResult]:
-        """Retries failed records: these, or all of the stream, or all of the pipeline."""
+        """Retries failed records: these, or those of a group, of the stream, or of the pipeline.
+
+        `group` is the id of a FailureGroup, or the beginning of it. Raises LedgerError, with the
+        groups that exist, where it is none.
+        """
+        if group is not None:
+            _refuse_keys(keys)
+            found = find_group(self.definition, group, stream)
+            request = Request(
+                kind=DecisionKind.RETRY,
+                stream=found.stream,
+                group=found.fingerprint,
+                from_stage=None if from_stage is None else _from_stage(from_stage),
+            )
+            return submit(self.definition, [request], dry_run=dry_run)
         names = [stream] if stream else failed_streams(self.definition)
         requests = [
             self._request(DecisionKind.RETRY, name, keys, from_stage, reason=None) for name in names
@@ -246,6 +286,42 @@ class Pipeline:
             raise ConfigurationError("A replay needs at least one key.")
         request = self._request(DecisionKind.REPLAY, stream, keys, from_stage, reason)
         return submit(self.definition, [request], dry_run=dry_run)[0]
+
+    def ignore(
+        self, stream: str | None = None, *keys: KeyLike, group: str | None = None, reason: str
+    ) -> Decision:
+        """Stops counting failed records as missing: these, or all that are failed in a group.
+
+        The stream need only be named with a group that several streams have. Raises LedgerError,
+        and changes nothing, for records that are not held back and for what is no group.
+        """
+        if group is not None:
+            _refuse_keys(keys)
+            return ignore_group(self.definition, group, reason, stream)
+        return ignore_records(self.definition, *_records(stream, keys), reason)
+
+    def unignore(
+        self,
+        stream: str | None = None,
+        *keys: KeyLike,
+        group: str | None = None,
+        reason: str | None = None,
+    ) -> Decision:
+        """Takes `ignore` back: the records are failed again."""
+        if group is not None:
+            _refuse_keys(keys)
+            return unignore_group(self.definition, group, reason, stream)
+        return unignore_records(self.definition, *_records(stream, keys), reason)
+
+    def failure_groups(
+        self, stream: str | None = None, *, ignored: bool = False
+    ) -> list[FailureGroup]:
+        """What is held back, by cause, the largest group first; ignored records too if asked."""
+        return list_groups(self.definition, stream, ignored=ignored)
+
+    def status(self) -> PipelineStatus:
+        """Of each stream whether its target is complete, and since when it is not."""
+        return read_status(resolve_from_ledger(self.definition))
 
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.
@@ -273,9 +349,7 @@ class Pipeline:
         return Request(
             kind=kind,
             stream=stream,
-            record_ids=tuple(
-                RecordId(stream, key if isinstance(key, tuple) else (key,)) for key in keys
-            ),
+            record_ids=_record_ids(stream, keys),
             from_stage=None if from_stage is None else _from_stage(from_stage),
             reason=reason,
         )

@@ -17,6 +17,7 @@ from tests.checkpoints.desk import Desk, FakeClock
 from tests.checkpoints.rules_batches import BatchRules
 from tests.checkpoints.rules_decisions import DecisionRules, TrailRules
 from tests.checkpoints.rules_failures import FailureRules
+from tests.checkpoints.rules_groups import GroupRules
 from tests.checkpoints.rules_leases import LeaseRules
 from tests.checkpoints.rules_streams import PageRules, RunRules, StreamRules
 
@@ -27,6 +28,7 @@ class LedgerConformance(
     PageRules,
     BatchRules,
     FailureRules,
+    GroupRules,
     DecisionRules,
     TrailRules,
     LeaseRules,

@@ -21,17 +21,21 @@ def test_nothing_held_back_is_said(place: Place) -> None:
     place.type("run")
     assert place.type("failures").out == "No record is held back.\n"
     assert place.type("failures", "orders").out == "orders: no record is held back.\n"
-    assert place.type("failures", "--json").document == {"total": 0, "failures": []}
+    assert place.type("failures", "--json").document == {
+        "total": 0,
+        "groups": [],
+        "failures": [],
+    }
 
 
 def test_long_causes_wrap_at_80_columns(place: Place) -> None:
     place.use_transform(TRANSFORM.replace("there is no rate for it", LONG))
     place.put(*((number, 1, "bad") for number in range(1, 4)), (9, 1, "good"))
     place.type("run")
-    for line in (("failures",), ("failures", "--causes"), ("run",), ("status",)):
+    for line in (("failures", "--records"), ("run",), ("status",)):
         table = place.type(*line).out.partition("\n\n")[0]
         assert max(map(len, table.splitlines())) <= 80
-    words = " ".join(place.type("failures").out.split())
+    words = " ".join(place.type("failures", "--records").out.split())
     assert "eighty columns" in words
 
 
@@ -39,23 +43,12 @@ def test_the_limit_is_told(place: Place) -> None:
     place.use_transform()
     place.put(*((number, 1, "bad") for number in range(1, 6)), *((n, 1, "good") for n in (7, 8, 9)))
     place.type("run")
-    answer = place.type("failures", "--limit", "2")
+    answer = place.type("failures", "--records", "--limit", "2")
     assert answer.out.count("NoRateError") == 2
     assert "the oldest 2 of 5" in answer.out
     document = place.type("failures", "--limit", "2", "--json").document
     assert document["total"] == 5
     assert [one["record_id"] for one in document["failures"]] == ["orders:1", "orders:2"]
-
-
-def test_one_line_a_cause(place: Place) -> None:
-    place.use_transform()
-    place.put(*((number, 1, "bad") for number in range(1, 6)), *((n, 1, "good") for n in (7, 8, 9)))
-    place.type("run")
-    answer = place.type("failures", "--causes")
-    (line,) = [line for line in answer.out.splitlines() if line.startswith("orders")]
-    assert line.endswith(" 5") and "orders:1" in line
-    (cause,) = place.type("failures", "--causes", "--json").document["causes"]
-    assert cause["count"] == 5 and cause["examples"][0] == "orders:1"
 
 
 def test_ignored_records_are_listed_on_request(spoiled: Place) -> None:

@@ -15,9 +15,9 @@ def test_a_record_that_was_never_loaded(spoiled: Place) -> None:
     assert answer.code == 0
     first, *_ = answer.out.splitlines()
     assert first == "orders:2 is missing from the warehouse: its insert failed."
-    assert "Stage  transform" in answer.out
-    assert "Cause  NoRateError: there is no rate for it" in answer.out
-    assert re.search(r"Since  \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", answer.out)
+    assert "Stage   transform" in answer.out
+    assert "Cause   NoRateError: there is no rate for it" in answer.out
+    assert re.search(r"Since   \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", answer.out)
     assert "    rowtrail retry orders 2\n" in answer.out
     assert "    rowtrail retry orders 2 --from extract\n" in answer.out
     assert "    rowtrail ignore orders 2 --reason 'why'\n" in answer.out
@@ -28,7 +28,7 @@ def test_a_record_whose_last_change_failed(spoiled: Place) -> None:
     spoiled.type("run")
     answer = spoiled.type("record", "orders", "1")
     assert answer.out.startswith("orders:1 is out of date in the warehouse: its update failed.")
-    assert "There  the version loaded on " in answer.out
+    assert re.search(r"Target  version 1\.\d+\.0\.0, loaded .* UTC; --compare looks", answer.out)
     trail = answer.out.partition("What happened (UTC):")[2]
     assert trail.index("insert: loaded") < trail.index("update: failed at stage transform")
 
@@ -160,3 +160,51 @@ def test_why_the_source_has_it_and_the_warehouse_not(place: Place) -> None:
     place.type("stream", "pause", "orders")
     place.put((9, 1, "x"))
     assert "Stream orders is paused" in place.type("record", "orders", "9").out
+
+
+# --- the timeline --------------------------------------------------------------------------------
+
+
+def test_the_timeline_has_versions_times_and_runs(spoiled: Place) -> None:
+    spoiled.put((1, 7, "bad"))
+    spoiled.type("run")
+    spoiled.put((1, 8, "good"))
+    spoiled.type("retry", "orders", "1", "--from", "extract")
+    answer = spoiled.type("record", "orders", "1")
+    trail = spoiled.type("record", "orders", "1", "--json").document["trail"]
+    changes = [entry for entry in trail if entry["version"] and entry["event"] != "failure ended"]
+    assert [entry["event"] for entry in changes] == ["loaded", "failed", "loaded"]
+    lines = [line.strip() for line in answer.out.splitlines() if "; run " in line]
+    assert len(lines) == len(changes)
+    for line, entry in zip(lines, changes, strict=True):
+        version = ".".join(map(str, entry["version"]))
+        assert entry["read_at"] <= entry["staged_at"] <= entry["at"]
+        read, staged, at = (entry[name][11:23] for name in ("read_at", "staged_at", "at"))
+        there = "" if entry["event"] == "failed" else f", at the target {at}"
+        assert line == (
+            f"version {version}, read {read}, through its stages {staged}{there}; "
+            f"run {entry['run_id']}"
+        )
+    newest = ".".join(map(str, changes[-1]["version"]))
+    assert f"Target  version {newest}, loaded " in answer.out
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_where_the_image_is(place: Place, kept: bool) -> None:
+    place.use_transform()
+    if not kept:
+        place.file.write_text(place.file.read_text() + "capture_images = false\n")
+    place.put((1, 1, "bad"), *((number, 1, "good") for number in range(2, 9)))
+    place.type("run")
+    words = "in the ledger, the row as it was read" if kept else "none is kept; a retry reads"
+    assert f"Image   {words}" in place.type("record", "orders", "1").out
+
+
+def test_others_with_the_same_cause_are_pointed_at(spoiled: Place) -> None:
+    assert "Group " not in spoiled.type("record", "orders", "2").out
+    spoiled.put((4, 1, "bad"), *((number, 1, "good") for number in range(10, 20)))
+    spoiled.type("run")
+    (group,) = spoiled.type("failures", "--json").document["groups"]
+    answer = spoiled.type("record", "orders", "2")
+    assert f"Group   {group['group']}, of 2 records with this cause" in answer.out
+    assert f"    rowtrail failures orders --group {group['group']}\n" in answer.out

@@ -11,7 +11,7 @@ import pytest
 
 from rowtrail import Pipeline
 from rowtrail.checkpoints.ledger import open_ledger
-from rowtrail.checkpoints.states import DecisionKind, Failure, StreamState
+from rowtrail.checkpoints.states import AUTOMATIC, DecisionKind, Failure, StreamState
 from rowtrail.checkpoints.store import utc_now
 from rowtrail.pipelines import automatic
 from rowtrail.pipelines.definition import PipelineDefinition
@@ -96,7 +96,7 @@ def test_what_passes_by_itself_is_loaded_by_a_later_run(
     assert world.gaps() == set()
     with ledger_of(world) as ledger:
         asked = [entry for entry in ledger.trail(record(2)) if entry.event == "retry asked"]
-    assert [automatic.ACTOR in entry.detail for entry in asked] == [True]
+    assert [AUTOMATIC in entry.detail for entry in asked] == [True]
 
 
 def test_it_is_tried_less_and_less_often_and_then_left_to_a_person(

@@ -17,6 +17,10 @@ PipelineFile = Annotated[
     Path, typer.Option("--pipeline", "-p", help="The pipeline's TOML file.", metavar="FILE")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Group = Annotated[
+    str | None,
+    typer.Option("--group", help="The group's id, or the beginning of it.", metavar="ID"),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DEFAULT_FILE = Path("rowtrail.toml")
 

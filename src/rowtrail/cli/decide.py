@@ -12,6 +12,7 @@ import typer
 from rowtrail.cli.common import (
     COMPLETE_EXCEPT,
     DEFAULT_FILE,
+    Group,
     Json,
     PipelineFile,
     ledger_of,
@@ -22,7 +23,7 @@ from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.record_id import RecordId
-    from rowtrail.checkpoints.states import Stage
+    from rowtrail.checkpoints.states import Decision, Stage
     from rowtrail.pipelines.definition import PipelineDefinition
     from rowtrail.pipelines.requests import Request, RequestResult
 
@@ -56,6 +57,7 @@ def retry(
         list[str] | None, typer.Argument(help="Only these records.", metavar="KEY")
     ] = None,
     pipeline: PipelineFile = DEFAULT_FILE,
+    group: Group = None,
     from_stage: FromStage = None,
     dry_run: DryRun = False,
     reason: Reason = None,
@@ -63,12 +65,18 @@ def retry(
 ) -> None:
     """Tries failed records again, from the stage at which each failed."""
     from rowtrail.checkpoints.states import DecisionKind
+    from rowtrail.pipelines.groups import find_group
     from rowtrail.pipelines.requests import Request, failed_streams
 
     stage = _stage(from_stage)
     definition = read_known_pipeline(pipeline, with_transforms=True)
     wanted: dict[str, tuple[RecordId, ...]] = {}
-    if stream is None:
+    fingerprint = None
+    if group is not None:
+        _refuse_keys(keys)
+        found = find_group(definition, group, _stream(definition, stream))
+        wanted[found.stream], fingerprint = (), found.fingerprint
+    elif stream is None:
         wanted |= dict.fromkeys(failed_streams(definition), ())
     else:
         name, ids = _named(definition, stream, keys or ())
@@ -76,7 +84,12 @@ def retry(
         _note_ignored(definition, name, ids)
     requests = [
         Request(
-            kind=DecisionKind.RETRY, stream=name, record_ids=ids, from_stage=stage, reason=reason
+            kind=DecisionKind.RETRY,
+            stream=name,
+            record_ids=ids,
+            group=fingerprint,
+            from_stage=stage,
+            reason=reason,
         )
         for name, ids in wanted.items()
     ]
@@ -107,33 +120,71 @@ def replay(
 
 
 def ignore(
-    stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
+    stream: Annotated[
+        str | None, typer.Argument(help="The stream; need not be given with --group.")
+    ] = None,
     keys: Keys = None,
     pipeline: PipelineFile = DEFAULT_FILE,
+    group: Group = None,
     reason: Reason = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take the decision back.")] = False,
     json: Json = False,
 ) -> None:
     """Stops counting failed records as missing: a decision, with its reason, that can be undone."""
-    from rowtrail.pipelines.requests import actor
+    from rowtrail.pipelines import groups
 
     if not undo and not reason:
         raise typer.BadParameter("say why: it stands in the trail", param_hint="--reason")
     definition = read_known_pipeline(pipeline)
-    name, ids = _named(definition, stream, keys or ())
-    _require_keys(ids)
-    with ledger_of(definition) as ledger:
+    if group is not None:
+        _refuse_keys(keys)
+        name = _stream(definition, stream)
         if undo:
-            decision = ledger.decisions.unignore(name, ids, actor(), reason)
+            decision = groups.unignore_group(definition, group, reason, name)
         else:
-            decision = ledger.decisions.ignore(name, ids, actor(), reason or "")
-    state = "failed" if undo else "ignored"
-    if json:
-        print_json({"decision": decision.id, "records": [str(one) for one in ids], "state": state})
-    elif undo:
-        say(f"{_list(ids)}: no longer ignored, so failed again (decision {decision.id}).")
+            decision = groups.ignore_group(definition, group, reason or "", name)
+    elif stream is None:
+        raise typer.BadParameter("name the records, or a group with --group", param_hint="STREAM")
     else:
-        say(f"{_list(ids)}: ignored from now on (decision {decision.id}); --undo takes it back.")
+        name, ids = _named(definition, stream, keys or ())
+        _require_keys(ids)
+        if undo:
+            decision = groups.unignore_records(definition, name, ids, reason)
+        else:
+            decision = groups.ignore_records(definition, name, ids, reason or "")
+    _tell_ignored(decision, undo=undo, json=json)
+
+
+def _tell_ignored(decision: Decision, *, undo: bool, json: bool) -> None:
+    if json:
+        print_json(
+            {
+                "decision": decision.id,
+                "records": [str(one) for one in decision.record_ids],
+                "state": "failed" if undo else "ignored",
+                "group": decision.group,
+            }
+        )
+        return
+    if decision.group is None:
+        which = _list(decision.record_ids)
+    else:
+        number = count(len(decision.record_ids), "record")
+        which = f"{decision.stream}, {number} of group {decision.group}"
+    if undo:
+        say(f"{which}: no longer ignored, so failed again (decision {decision.id}).")
+    else:
+        say(f"{which}: ignored from now on (decision {decision.id}); --undo takes it back.")
+
+
+def _stream(definition: PipelineDefinition, stream: str | None) -> str | None:
+    """Raises ConfigurationError for an unknown stream."""
+    return None if stream is None else definition.stream(stream).name
+
+
+def _refuse_keys(keys: Sequence[str] | None) -> None:
+    if keys:
+        raise typer.BadParameter("a group has its records: name either", param_hint="--group")
 
 
 def _named(

@@ -9,11 +9,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.record_id import RecordId
+    from rowtrail.checkpoints.states import Failure
 
 
 def print_json(value: object) -> None:
@@ -79,9 +81,31 @@ def when(moment: datetime | None) -> str:
     return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def clock(moment: datetime) -> str:
+    """The time of day alone, in UTC to the thousandth of a second."""
+    return moment.strftime("%H:%M:%S.%f")[:-3]
+
+
+def version_text(version: Sequence[int] | None) -> str:
+    """`1.4711.3.0`: epoch, position, ordinal, revision; compared from the left."""
+    return "" if version is None else ".".join(map(str, version))
+
+
 def minute(moment: datetime) -> str:
     """The same to the minute, where room is short."""
     return moment.strftime("%Y-%m-%d %H:%M")
+
+
+_SPANS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def duration(span: timedelta) -> str:
+    """`3 days`, `1 hour`, `under a minute`: the largest unit alone, rounded down."""
+    seconds = span.total_seconds()
+    for unit, length in _SPANS:
+        if seconds >= length:
+            return count(int(seconds // length), unit)
+    return "under a minute"
 
 
 def count(number: int, noun: str) -> str:
@@ -107,3 +131,9 @@ def command(verb: str, record_id: RecordId, options: str = "") -> str:
     # Behind two dashes nothing is an option any more.
     words = (verb, options, f"-- {name}") if key.startswith("-") else (verb, name, options)
     return " ".join(("rowtrail", *filter(None, words)))
+
+
+def failure_document(failure: Failure) -> dict[str, object]:
+    """A failure as --json prints it, with record ids as people write them."""
+    waits_for = None if failure.waits_for is None else str(failure.waits_for)
+    return {**asdict(failure), "record_id": str(failure.record_id), "waits_for": waits_for}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +17,25 @@ from rowtrail.cli.common import (
     ledger_of,
     read_known_pipeline,
 )
-from rowtrail.cli.output import cause, command, count, print_json, say, when
+from rowtrail.cli.compare import comparison_json, tell_comparison
+from rowtrail.cli.output import (
+    cause,
+    command,
+    count,
+    failure_document,
+    print_json,
+    say,
+    version_text,
+    when,
+)
 from rowtrail.cli.records import record_ids, split
+from rowtrail.cli.timeline import at_target, circumstances, image_words
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.checkpoints.record_id import RecordId
-    from rowtrail.checkpoints.states import Failure, StreamRecord, TrailEntry
+    from rowtrail.checkpoints.states import Failure, FailureGroup, StreamRecord, TrailEntry
+    from rowtrail.pipelines.compare import Comparison
     from rowtrail.pipelines.definition import PipelineDefinition
 
 DELETE = 3
@@ -41,6 +54,9 @@ def record(
         typer.Argument(help="Its key; parts of a composite key with commas.", metavar="KEY"),
     ] = None,
     pipeline: PipelineFile = DEFAULT_FILE,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Read it at the source and at the target now.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Says whether a record is in the warehouse and if not why, with all that happened to it."""
@@ -53,23 +69,41 @@ def record(
         held = _held_back(ledger, record_id)
         known = ledger.streams.get(name)
         trail = ledger.trail(record_id) if known is not None else []
+        group = None if held is None else ledger.failures.group_of(held)
     state = _state(held, trail)
+    compared = _compare(definition, record_id, known) if compare else None
     if json:
-        failure = None if held is None else {**asdict(held), "record_id": str(held.record_id)}
+        failure = None if held is None else failure_document(held)
         print_json(
             {
                 "record": str(record_id),
                 "state": state,
                 "failure": failure,
                 "trail": [asdict(entry) for entry in trail],
+                **({} if compared is None else {"comparison": comparison_json(compared)}),
             }
         )
     elif trail:
-        _tell(record_id, state, held, trail)
+        _tell(record_id, state, held, trail, group)
     else:
         _tell_unknown(definition, record_id, known)
-    if not trail:
+    if compared is not None and not json:
+        say()
+        tell_comparison(compared, held_back=held is not None)
+    if not trail or (compared is not None and not _was_read(compared)):
         raise typer.Exit(FAILED)
+
+
+def _compare(
+    definition: PipelineDefinition, record_id: RecordId, known: StreamRecord | None
+) -> Comparison:
+    from rowtrail.pipelines.compare import compare_record
+
+    return compare_record(definition, record_id, known)
+
+
+def _was_read(compared: Comparison) -> bool:
+    return "unread" not in (compared.source.state.value, compared.target.state.value)
 
 
 def _held_back(ledger: Ledger, record_id: RecordId) -> Failure | None:
@@ -94,17 +128,25 @@ def _last_outcome(trail: Sequence[TrailEntry]) -> TrailEntry | None:
 
 
 def _tell(
-    record_id: RecordId, state: str, held: Failure | None, trail: Sequence[TrailEntry]
+    record_id: RecordId,
+    state: str,
+    held: Failure | None,
+    trail: Sequence[TrailEntry],
+    group: FailureGroup | None,
 ) -> None:
     if held is None:
         say(f"{record_id} {_WORDS.get(state, 'is not settled yet; its trail tells more')}.")
+        say()
+        say(f"Target  {at_target(trail)}", indent="  ", hanging=" " * 8)
     else:
-        _tell_held_back(record_id, held, trail)
+        _tell_held_back(record_id, held, trail, group)
     say()
     say("What happened (UTC):")
     for entry in trail:
         say(f"{when(entry.at)}  {_sentence(entry)}", indent="  ", hanging=" " * 21)
-    steps = list(_next_steps(held)) if held is not None else []
+        if more := circumstances(entry):
+            say(more, indent=" " * 23)
+    steps = list(_next_steps(held, group)) if held is not None else []
     if steps:
         say()
         say("What to do:")
@@ -121,7 +163,12 @@ _WORDS = {
 }
 
 
-def _tell_held_back(record_id: RecordId, held: Failure, trail: Sequence[TrailEntry]) -> None:
+def _tell_held_back(
+    record_id: RecordId,
+    held: Failure,
+    trail: Sequence[TrailEntry],
+    group: FailureGroup | None,
+) -> None:
     last = _last_outcome(trail)
     there = last is not None and last.event == "loaded" and last.operation != DELETE
     place = "out of date in" if there else "missing from"
@@ -132,12 +179,19 @@ def _tell_held_back(record_id: RecordId, held: Failure, trail: Sequence[TrailEnt
         say(f"{record_id} is {place} the warehouse: its {operation} {held.state.value}.")
     say()
     tries = f", tried {count(held.attempts, 'time')}" if held.attempts > 1 else ""
-    say(f"Stage  {held.stage.value}", indent="  ")
     why = cause(held.stage.value, held.error_class, held.message)
-    say(f"Cause  {why}", indent="  ", hanging=" " * 7)
-    say(f"Since  {when(held.first_at)} UTC{tries}", indent="  ")
-    if there and last is not None:
-        say(f"There  the version loaded on {when(last.at)} UTC", indent="  ", hanging=" " * 7)
+    lines = [
+        ("Stage", held.stage.value),
+        ("Cause", why),
+        ("Since", f"{when(held.first_at)} UTC{tries}"),
+        ("Version", version_text(held.version)),
+        ("Image", image_words(held)),
+        ("Target", at_target(trail)),
+    ]
+    if group is not None and group.count > 1:
+        lines.append(("Group", f"{group.group}, of {count(group.count, 'record')} with this cause"))
+    for name, text in lines:
+        say(f"{name:<7} {text}", indent="  ", hanging=" " * 8)
 
 
 def _sentence(entry: TrailEntry) -> str:
@@ -152,12 +206,15 @@ def _sentence(entry: TrailEntry) -> str:
     return f"{entry.event} {entry.detail}"
 
 
-def _next_steps(held: Failure) -> Iterator[tuple[str, str]]:
+def _next_steps(held: Failure, group: FailureGroup | None) -> Iterator[tuple[str, str]]:
     """(when, the command to type) for a record that is held back."""
     one = held.record_id
     if held.state.value == "ignored":
         yield "If it is to be loaded after all", command("ignore", one, "--undo")
         return
+    if group is not None and group.failed > 1:
+        stream = shlex.quote(one.stream)
+        yield "To see all that failed so", f"rowtrail failures {stream} --group {group.group}"
     if held.stage.value != "extract":
         yield "If the transform or the target was mended", command("retry", one)
     yield "If the row was mended at the source", command("retry", one, "--from extract")
