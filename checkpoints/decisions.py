@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select, update
 from rowtrail.checkpoints import streams, tables
 from rowtrail.checkpoints.errors import LedgerError, TransitionError, UnknownError
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import (
     DECISION_TRANSITIONS,
     Decision,
@@ -32,13 +33,16 @@ class Decisions:
         record_ids: Sequence[RecordId],
         *,
         from_stage: str | None = None,
+        origin: Origin | None = None,
+        selection: Selection | None = None,
         actor: str,
         reason: str | None = None,
     ) -> Decision:
         """Asks for a retry or a replay. Raises UnknownError for a stream without a ledger."""
+        wanted = {"from_stage": from_stage, "origin": origin, **_selection_values(selection)}
         with self._store.write() as connection:
             decision_id = self._insert(
-                connection, kind, stream, record_ids, actor, reason, from_stage=from_stage
+                connection, kind, stream, record_ids, actor, reason, wanted
             )
             return _get(connection, decision_id)
 
@@ -137,7 +141,7 @@ class Decisions:
         record_ids: Sequence[RecordId],
         actor: str,
         reason: str | None,
-        from_stage: str | None = None,
+        wanted: Mapping[str, Any] | None = None,
     ) -> int:
         stream_id = streams.require(connection, stream).id
         decision_id = _next_number(connection)
@@ -147,10 +151,10 @@ class Decisions:
                 kind=kind,
                 state=DecisionState.PENDING,
                 stream_id=stream_id,
-                from_stage=from_stage,
                 actor=actor,
                 reason=reason,
                 created_at=self._store.now(),
+                **(wanted or {}),
             )
         )
         if record_ids:
@@ -234,4 +238,23 @@ def _record(row: Row[Any], record_ids: tuple[RecordId, ...]) -> Decision:
         created_at=row.created_at,
         finished_at=row.finished_at,
         result=row.result,
+        origin=None if row.origin is None else Origin(row.origin),
+        selection=_selection(row),
     )
+
+
+def _selection_values(selection: Selection | None) -> dict[str, Any]:
+    if selection is None:
+        return {}
+    return {
+        "of_run": selection.run_id,
+        "since": selection.since,
+        "until": selection.until,
+        "condition": selection.where,
+    }
+
+
+def _selection(row: Row[Any]) -> Selection | None:
+    if row.of_run is None and row.since is None and row.condition is None:
+        return None
+    return Selection(run_id=row.of_run, since=row.since, until=row.until, where=row.condition)

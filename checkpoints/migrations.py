@@ -34,7 +34,23 @@ def _add_waiting(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN waits_for TEXT")
 
 
-MIGRATIONS: Mapping[int, Migration] = {2: _add_waiting}
+def _add_selections(connection: Connection) -> None:
+    """Replays say where they take rows from, and may mean records that nobody has named."""
+    for column in ("origin TEXT", "of_run TEXT", "since BIGINT", "until BIGINT", "condition TEXT"):
+        connection.exec_driver_sql(f"ALTER TABLE decisions ADD COLUMN {column}")
+    connection.exec_driver_sql(
+        "UPDATE decisions SET from_stage = NULL, "
+        "origin = CASE from_stage WHEN 'transform' THEN 'image' ELSE 'source' END "
+        "WHERE kind = 'replay' AND from_stage IS NOT NULL"
+    )
+
+
+def _to_2(connection: Connection) -> None:
+    _add_waiting(connection)
+    _add_selections(connection)
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _to_2}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

@@ -286,6 +286,12 @@ decisions = Table(
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),
     Column("result", Text),
+    # Of a replay: where it takes the rows from, and which records are meant where none is named.
+    Column("origin", Text),
+    Column("of_run", Text),
+    Column("since", Instant),
+    Column("until", Instant),
+    Column("condition", Text),
 )
 Index("decisions_by_state", decisions.c.state)
 

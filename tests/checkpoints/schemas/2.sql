@@ -102,6 +102,11 @@ CREATE TABLE decisions (
 	created_at BIGINT NOT NULL, 
 	finished_at BIGINT, 
 	result TEXT, 
+	origin TEXT, 
+	of_run TEXT, 
+	since BIGINT, 
+	until BIGINT, 
+	condition TEXT, 
 	PRIMARY KEY (id), 
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
@@ -205,9 +210,9 @@ CREATE TABLE failures (
 	FOREIGN KEY(ended_batch) REFERENCES batches (id)
 );
 
-CREATE INDEX failures_by_key ON failures (stream_id, "key");
-
 CREATE UNIQUE INDEX one_held_back_per_version ON failures (stream_id, "key", epoch, position, ordinal, revision) WHERE ended_at IS NULL;
+
+CREATE INDEX failures_by_key ON failures (stream_id, "key");
 
 CREATE TABLE decision_records (
 	decision_id BIGINT NOT NULL, 
