@@ -41,9 +41,7 @@ class Decisions:
         """Asks for a retry or a replay. Raises UnknownError for a stream without a ledger."""
         wanted = {"from_stage": from_stage, "origin": origin, **_selection_values(selection)}
         with self._store.write() as connection:
-            decision_id = self._insert(
-                connection, kind, stream, record_ids, actor, reason, wanted
-            )
+            decision_id = self._insert(connection, kind, stream, record_ids, actor, reason, wanted)
             return _get(connection, decision_id)
 
     def pending(self) -> list[Decision]:

@@ -36,7 +36,7 @@ class TakenUp:
         with self._store.read() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def keys(self) -> Iterator[pa.RecordBatch]:
+    def key_batches(self) -> Iterator[pa.RecordBatch]:
         """Keys of changes that have an outcome, in the types that they had when it was noted."""
         query = (
             select(batches.c.id)

@@ -211,7 +211,9 @@ class ChoosesKeys(Protocol):
         over the stream's table. No row is read."""
         ...
 
-    def keys_where(self, stream: StreamSpec, condition: str) -> Iterator[pa.RecordBatch]:
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
         """The keys of the rows for which the condition is true, as they are at one moment.
 
         Columns of `describe(stream).arrow_key()`, each key once, in key order, at most

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin
 from rowtrail.checkpoints.states import (
     BatchKind,
     Decision,
@@ -26,6 +28,13 @@ from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.portions import Sorted, Tried, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
+from rowtrail.pipelines.selection import (
+    chosen_words,
+    number_chosen,
+    selected_portions,
+    sort_chosen,
+    without_image,
+)
 from rowtrail.pipelines.staged import Staged
 
 T = TypeVar("T")
@@ -37,6 +46,7 @@ class Replayed:
 
     counts: Counts
     text: str  # in plain words, with the image that was used
+    chosen: int = 0  # records that were meant
     failed: tuple[str, ...] = ()  # the records that failed again
 
 
@@ -62,12 +72,16 @@ def carry_out(
     act = preview_batch if dry_run else commit_batch
     results: list[BatchResult] = []
     origins: list[str] = []
-    found = sort_records(opened, ready, decision)
-    left = tuple(found.left)
+    found, decision = sort_chosen(opened, ready, decision)
+    opened.reporter.note(f"{decision.stream}: {chosen_words(decision, found)}")
+    first, left = found, tuple(found.left)
     tried = Tried()
     while True:
         failed: list[str] = []
-        for portion in portions(opened, ready, found, decision.id):
+        for portion in chain(
+            portions(opened, ready, found, decision.id),
+            selected_portions(opened, ready, found, decision.id),
+        ):
             lane = ready.lane
             if portion.staged is not None:
                 lane = replace(lane, stage=_already(portion.staged))
@@ -90,7 +104,9 @@ def carry_out(
         counts=counts,
         text=_words(decision, counts, origins, dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
+        + without_image(decision, first)
         + _left(ready, left),
+        chosen=number_chosen(first),
         failed=(
             *(record for result in results for record in result.failed_records),
             *map(str, left),
@@ -152,6 +168,8 @@ def _already(staged: Staged) -> Callable[[Changes, Budget, Sequence[HeldBack]], 
 
 
 def _words(decision: Decision, counts: Counts, origins: Sequence[str], *, dry_run: bool) -> str:
+    if not origins and decision.selection is not None and decision.origin is not Origin.IMAGE:
+        return f"nothing to replay: there are no records {decision.selection}"
     if not origins:
         which = ", ".join(map(str, decision.record_ids[:5])) or f"stream {decision.stream}"
         return f"nothing to {decision.kind}: no record of {which} is failed"

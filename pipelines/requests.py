@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
-from rowtrail.checkpoints.errors import LeaseHeldError
+from rowtrail.checkpoints.errors import LeaseHeldError, UnknownError
 from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
     Decision,
@@ -21,7 +22,8 @@ from rowtrail.checkpoints.states import (
     RunState,
     Stage,
 )
-from rowtrail.connectors.errors import OwnershipError, RowtrailError
+from rowtrail.connectors.errors import ConfigurationError, OwnershipError, RowtrailError
+from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.opening import (
@@ -31,12 +33,16 @@ from rowtrail.pipelines.opening import (
     opened_already,
     recover_streams,
 )
-from rowtrail.pipelines.patterns import known_targets, resolve_known
+from rowtrail.pipelines.patterns import at_source, known_targets, resolve_known
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out, carry_out_patiently
+from rowtrail.pipelines.selection import check_condition
 
 FROM_STAGES = (Stage.EXTRACT, Stage.TRANSFORM)
-"""Where a person may let a record go on, beside the stage that failed."""
+"""Where a person may let a record go on in a retry, beside the stage that failed."""
+
+EARLIER_NAMES = {Stage.EXTRACT.value: Origin.SOURCE, Stage.TRANSFORM.value: Origin.IMAGE}
+"""What `replay --from` took before it was told apart from the stages of a retry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +52,9 @@ class Request:
     kind: DecisionKind  # RETRY or REPLAY
     stream: str
     record_ids: tuple[RecordId, ...] = ()  # retry: empty means all that are failed
-    from_stage: Stage | None = None
+    from_stage: Stage | None = None  # of a retry
+    origin: Origin | None = None  # of a replay
+    selection: Selection | None = None  # of a replay, instead of record ids
     reason: str | None = None
 
 
@@ -57,6 +65,7 @@ class RequestResult:
     decision_id: int | None  # None for a dry run: nothing was noted
     stream: str
     text: str
+    chosen: int | None = None  # records that were meant; None where that is not known yet
     failed: tuple[str, ...] = ()
     carried_out: bool = True  # false: the run that holds the lease will do it
 
@@ -86,12 +95,26 @@ def submit(
     with closing(existing_ledger(definition)) as ledger:
         known = resolve_known(definition, known_targets(ledger))
         for request in requests:
-            known.stream(request.stream)
+            _refuse_mistaken(known, ledger, request)
         if dry_run:
             with open_pipeline(definition, reporter, no_faults, opened_already(ledger)) as opened:
                 return _preview(opened, requests)
         decisions = [_note(ledger, request) for request in requests]
         return _carry_out_if_free(definition, ledger, decisions, reporter, faults)
+
+
+def _refuse_mistaken(definition: PipelineDefinition, ledger: Ledger, request: Request) -> None:
+    """Raises ConfigurationError for what no waiting would mend, before it is noted."""
+    stream = definition.stream(request.stream)
+    chosen = request.selection
+    if chosen is not None and chosen.run_id is not None:
+        try:
+            ledger.runs.get(chosen.run_id)
+        except UnknownError as error:
+            raise ConfigurationError(str(error)) from error
+    if chosen is not None and chosen.where is not None:
+        with closing(open_source(definition.source)) as source:
+            check_condition(source, at_source(definition, source, stream.name), chosen.where)
 
 
 def _note(ledger: Ledger, request: Request) -> Decision:
@@ -100,6 +123,8 @@ def _note(ledger: Ledger, request: Request) -> Decision:
         request.stream,
         request.record_ids,
         from_stage=None if request.from_stage is None else request.from_stage.value,
+        origin=request.origin,
+        selection=request.selection,
         actor=actor(),
         reason=request.reason,
     )
@@ -124,12 +149,18 @@ def _carry_out_if_free(
             RequestResult(
                 decision_id=decision.id,
                 stream=decision.stream,
-                text=f"noted as request {decision.id}; it is carried out by the run that holds the "
-                f"lease. {error}",
+                text=f"noted as request {decision.id}{_which(decision)}; it is carried out by the "
+                f"run that holds the lease. {error}",
+                chosen=len(decision.record_ids) or None,
                 carried_out=False,
             )
             for decision in decisions
         ]
+
+
+def _which(decision: Decision) -> str:
+    """What is resolved only when it is carried out."""
+    return "" if decision.selection is None else f" for the records {decision.selection}"
 
 
 def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[RequestResult]:
@@ -191,6 +222,8 @@ def _unnoted(request: Request) -> Decision:
         created_at=datetime.now(UTC),
         finished_at=None,
         result=None,
+        origin=request.origin,
+        selection=request.selection,
     )
 
 
@@ -199,6 +232,7 @@ def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> 
         decision_id=decision_id,
         stream=decision.stream,
         text=replayed.text,
+        chosen=replayed.chosen,
         failed=replayed.failed,
     )
 

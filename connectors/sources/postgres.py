@@ -36,8 +36,8 @@ class PostgresSource:
 
     Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns`, `OffersCaptures`,
     `RetainsLog`, `ReleasesLog`, `FollowsLog` and `ChoosesKeys`. Each page of a read is one short
-    transaction, so that no old snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write
-    to the database. A connection that was lost is made again by the next call.
+    transaction, so that no old snapshot keeps the server from cleaning up. Only `execute` and
+    `acknowledge` write to the database. A connection that was lost is made again by the next call.
 
     Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
     server cannot be reached.
@@ -94,7 +94,9 @@ class PostgresSource:
         """Raises ConfigurationError for what is not one expression over the stream's table."""
         self._chosen_rows(stream, condition).check()
 
-    def keys_where(self, stream: StreamSpec, condition: str) -> Iterator[pa.RecordBatch]:
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
         """The keys of the rows for which the condition is true, in one read transaction."""
         return self._chosen_rows(stream, condition).chosen()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,12 +43,11 @@ class PostgresChosenRows(PostgresRows):
             if not self.condition.strip() or "\0" in self.condition:
                 raise ConfigurationError("The condition is empty, or holds a NUL byte.")
             self.connection.query(
-                f"SELECT CASE WHEN\n{self.condition}\nTHEN 1 END AS c "
-                f"FROM {self.table.sql} LIMIT 0"
+                f"SELECT CASE WHEN\n{self.condition}\nTHEN 1 END AS c FROM {self.table.sql} LIMIT 0"
             )
             self.connection.query(f"SELECT 1 AS c FROM {self.source} LIMIT 0")
 
-    def chosen(self) -> Iterator[pa.RecordBatch]:
+    def chosen(self) -> Generator[pa.RecordBatch, None, None]:
         """The keys of all rows that fit, in key order, as they are at one moment."""
         self.check()
         readers = tuple(key.reader for key in self.keys)

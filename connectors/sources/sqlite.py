@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -69,7 +69,9 @@ class SqliteSource:
         """Raises ConfigurationError for what is not one expression over the stream's table."""
         self._chosen_rows(stream, condition).check()
 
-    def keys_where(self, stream: StreamSpec, condition: str) -> Iterator[pa.RecordBatch]:
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
         """The keys of the rows for which the condition is true, in one read transaction."""
         return self._chosen_rows(stream, condition).chosen()
 

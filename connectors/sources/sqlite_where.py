@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class SqliteChosenRows(SqliteRows):
             )
             self.connection.query(f"SELECT 1 FROM {self.source} LIMIT 0")
 
-    def chosen(self) -> Iterator[pa.RecordBatch]:
+    def chosen(self) -> Generator[pa.RecordBatch, None, None]:
         """The keys of all rows that fit, in key order, as they are at one moment."""
         self.check()
         with self._told(), self.connection.reading():
