@@ -401,3 +401,33 @@ class RenamesStreams(Protocol):
         it again changes nothing. Only with a fence, and within its pipeline.
         """
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsThere:
+    """What a target has for some keys: one row for each, in the order in which they were asked."""
+
+    rows: pa.RecordBatch
+    """The stream's columns that the table has by now, in its order; NULL where it has no row."""
+    versions: pa.RecordBatch  # of VERSION_SCHEMA; NULL where the target knows nothing of the key
+    deleted_at: pa.Array  # timestamp(us, UTC); not NULL: the row was deleted, and may be gone
+    filtered: pa.Array  # bool: it was deleted because a transform dropped it
+
+    def __len__(self) -> int:
+        return len(self.deleted_at)
+
+
+@runtime_checkable
+class ReadsRows(Protocol):
+    """A destination that can show single rows, for whoever asks what it holds of a record."""
+
+    def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
+        """What is there of these keys (columns of `target.schema.arrow_key()`), as of one moment.
+
+        Key columns come as they were asked, the others in the types that `describe` gives. A
+        soft-deleted row still has its values; of a hard-deleted one the key, the version and the
+        time are known. A missing table has nothing. The cost is that of finding the keys: memory
+        holds what was asked, not the table. Raises ConfigurationError when the table was not made
+        by Rowtrail.
+        """
+        ...

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
+from rowtrail.connectors.base import (
+    Capabilities,
+    Fence,
+    Load,
+    Receipt,
+    RowsThere,
+    Target,
+    TargetTable,
+)
 from rowtrail.connectors.destinations import duckdb_layout, receipts
 from rowtrail.connectors.destinations.claims import CLAIMS, Claim
 from rowtrail.connectors.destinations.duckdb_errors import translated
@@ -21,6 +29,7 @@ from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
 from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
+from rowtrail.connectors.destinations.duckdb_rows import read_rows
 from rowtrail.connectors.destinations.duckdb_sql import Connected, Transaction, run, transaction
 from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
 from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS, read_gaps, update_gaps
@@ -115,6 +124,10 @@ class DuckdbDestination:
             if layout is None:
                 return empty_keys(target)
             return read_keys(self._connection, layout, target, after, upto, limit)
+
+    def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
+        with translated(f"read rows of table {target.table} of {self._path}"):
+            return read_rows(self._connection, target, keys)
 
     def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
         pipeline = self._writer().pipeline

@@ -187,7 +187,7 @@ def _own_columns(schema: TableSchema) -> list[str]:
     return [*columns, f"{KEY_HASH} UBIGINT NOT NULL"] if key_is_hashed(schema) else columns
 
 
-def _spelled(layout: Layout, name: str) -> str | None:
+def spelled(layout: Layout, name: str) -> str | None:
     """The column that DuckDB takes `name` for; None where there is none."""
     return next((known for known in layout.types if fold(known) == fold(name)), None)
 
@@ -196,7 +196,7 @@ def _widen(target: Target, layout: Layout, wanted: Mapping[str, str]) -> list[st
     alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
     statements = []
     for name, kind in wanted.items():
-        existing = _spelled(layout, name)
+        existing = spelled(layout, name)
         if existing is None:
             statements.append(f"{alter} {quote(name)} {kind}")
         elif not takes(layout.types[existing], kind):

@@ -7,11 +7,19 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Capabilities, Fence, Load, Receipt, Target, TargetTable
+from rowtrail.connectors.base import (
+    Capabilities,
+    Fence,
+    Load,
+    Receipt,
+    RowsThere,
+    Target,
+    TargetTable,
+)
 from rowtrail.connectors.destinations import postgres_layout, receipts
 from rowtrail.connectors.destinations.claims import Claim
 from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
-from rowtrail.connectors.destinations.layout import for_reading_only, table_is_gone
+from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, table_is_gone
 from rowtrail.connectors.destinations.owner import hold
 from rowtrail.connectors.destinations.postgres_keys import keys_query, keys_schema, read_keys
 from rowtrail.connectors.destinations.postgres_layout import (
@@ -25,6 +33,7 @@ from rowtrail.connectors.destinations.postgres_own import (
     limit_waits,
     waiting_for_owner,
 )
+from rowtrail.connectors.destinations.postgres_rows import read_rows_query, rows_schema
 from rowtrail.connectors.destinations.postgres_session import Session
 from rowtrail.connectors.destinations.postgres_sql import (
     Connected,
@@ -34,6 +43,7 @@ from rowtrail.connectors.destinations.postgres_sql import (
 )
 from rowtrail.connectors.destinations.postgres_types import TYPE_NAMES, check_limits
 from rowtrail.connectors.destinations.receipts import RECEIPTS
+from rowtrail.connectors.destinations.rows_there import nothing_there, rows_there
 from rowtrail.connectors.postgres_errors import translated
 
 
@@ -118,6 +128,19 @@ class PostgresDestination:
         with translated(doing, self._name), self._session.arrow() as cursor:
             cursor.execute(keys_query(layout, target, after, upto, limit))
             return read_keys(cursor.fetch_arrow_table(), target)
+
+    def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
+        doing = f"read rows of table {target.table}"
+        with self._reading(doing) as work:
+            layout = read_layout(work, PostgresName.parse(target.table))
+        if layout is None:
+            return nothing_there(keys)
+        if not layout.is_ours:
+            raise not_ours(target)
+        check_key(layout, target)
+        with translated(doing, self._name), self._session.arrow() as cursor:
+            cursor.execute(read_rows_query(layout, target, keys))
+            return rows_there(keys, cursor.fetch_arrow_table(), rows_schema(layout, target))
 
     def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
         pipeline = self._writer().pipeline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations, count, product
 
@@ -13,8 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowtrail.connectors.base import Deletes, Destination, Fence, Gap, Load, Target
-from rowtrail.connectors.changes import Operation, Version
+from rowtrail.connectors.base import (
+    Deletes,
+    Destination,
+    Fence,
+    Gap,
+    Load,
+    ReadsRows,
+    RowsThere,
+    Target,
+)
+from rowtrail.connectors.changes import Operation, Version, version_at
 from rowtrail.connectors.errors import (
     ConfigurationError,
     OwnershipError,
@@ -35,6 +44,7 @@ from .builders import (
     receipt_of,
     target_of,
     upsert,
+    version,
 )
 
 OWN = ("_rowtrail_epoch", "_rowtrail_position", "_rowtrail_ordinal", "_rowtrail_revision")
@@ -118,6 +128,39 @@ class Warehouse(ABC):
         assert found.schema.names == [*target.schema.key, "present"]
         assert [field.type for field in found.schema][:-1] == target.schema.arrow_key().types
         return [tuple(row.values()) for row in found.to_pylist()]
+
+    def there(self, target: Target, *ids: int) -> list[Seen]:
+        """What the destination shows of these keys of `orders()`."""
+        destination = self.open()
+        try:
+            found = rows_of(destination, target, pa.record_batch({"id": pa.array(ids, pa.int64())}))
+        finally:
+            destination.close()
+        absent = found.versions["epoch"].is_null().to_pylist()
+        notes = found.rows["note"].to_pylist() if "note" in found.rows.schema.names else [None]
+        deleted = found.deleted_at.is_valid().to_pylist()
+        assert {at for at in found.deleted_at.to_pylist() if at} <= {NOW}
+        return [
+            Seen(
+                key,
+                notes[i],
+                None if absent[i] else version_at(found.versions, i),
+                deleted=deleted[i],
+                filtered=found.filtered[i].as_py(),
+            )
+            for i, key in enumerate(found.rows["id"].to_pylist())
+        ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a destination shows of one key of `orders()`."""
+
+    id: int
+    note: str | None
+    version: Version | None
+    deleted: bool
+    filtered: bool
 
 
 Batch = tuple[Deletes, list[Row]]
@@ -907,6 +950,108 @@ class DestinationConformance:
             upto = [key for key, _ in warehouse.keys(target, upto=(text,))]
             assert upto == ordered[: len(ordered) - len(beyond)]
 
+    # --- rows ---------------------------------------------------------------------------------
+
+    @BOTH
+    def test_rows_by_their_keys(self, warehouse: Warehouse, deletes: Deletes) -> None:
+        """One for each key, in the order asked: there, deleted, dropped, never seen."""
+        target = orders(deletes)
+        assert warehouse.there(target, 1) == [Seen(1, None, None, deleted=False, filtered=False)]
+        warehouse.alter(target)
+        warehouse.load(
+            target, *(upsert(Version(1, 2, 3, 4), id=i, note=f"n{i}") for i in (1, 2, 3))
+        )
+        warehouse.load(target, delete(9, id=2), dropped(9, id=3), delete(8, id=5), dropped(8, id=6))
+        warehouse.load(target, upsert(10, id=4, note="n4"), upsert(9, id=6, note="back"))
+        kept = deletes is Deletes.SOFT
+        assert warehouse.there(target, 7, 3, 1, 6, 2, 5, 4) == [
+            Seen(7, None, None, deleted=False, filtered=False),
+            Seen(3, "n3" if kept else None, version(9), deleted=True, filtered=True),
+            Seen(1, "n1", Version(1, 2, 3, 4), deleted=False, filtered=False),
+            Seen(6, "back", version(9), deleted=False, filtered=False),
+            Seen(2, "n2" if kept else None, version(9), deleted=True, filtered=False),
+            Seen(5, None, version(8), deleted=True, filtered=False),
+            Seen(4, "n4", version(10), deleted=False, filtered=False),
+        ]
+        assert warehouse.there(target) == []
+
+    @pytest.mark.parametrize("name", EDGE_VALUES)
+    def test_rows_of_every_type(self, warehouse: Warehouse, name: str) -> None:
+        """As key and as value, beside a column of the same type that is NULL."""
+        if name in warehouse.no_types:
+            pytest.skip(f"the database has no {name}")
+        kind, values = EDGE_VALUES[name]
+        held = [value for value in values if warehouse.holds(value)]
+        target = target_of({"id": kind, "copy": kind, "none": kind, "n": pa.int32()})
+        warehouse.alter(target)
+        load = load_of(target, *(upsert(1, id=value, copy=value, n=1) for value in held))
+        warehouse.write(load)
+        reader = warehouse.open(None)
+        try:
+            found = rows_of(reader, target, load.rows.select(["id"]))
+            there = reader.describe("orders")
+        finally:
+            reader.close()
+        assert there is not None
+        assert found.rows.schema.names == ["id", "copy", "none", "n"]
+        assert found.rows.schema.field("copy").type == there.schema.column("copy").type
+        back = found.rows["copy"].cast(kind).to_pylist()
+        assert list(map(repr, back)) == list(map(repr, load.rows["id"].to_pylist()))
+        assert found.rows["none"].null_count == len(held)
+        assert found.rows["n"].to_pylist() == [1] * len(held)
+
+    def test_rows_by_composite_keys_with_any_names(self, warehouse: Warehouse) -> None:
+        names = ["select", 'quo"te', "t", "s", "l", "g", "a", "live", "%s", "?", "b'\\"]
+        target = target_of(dict.fromkeys(names, pa.string()), key=names[:3], table="asked")
+        texts = ["", "a,b", '"', "\\", "{}", "'", "NULL", "é😀"]
+        warehouse.alter(target)
+        rows = [
+            upsert(1, **{name: f"{text}{at}" for at, name in enumerate(names)}) for text in texts
+        ]
+        warehouse.load(target, *rows)
+        reader = warehouse.open(None)
+        try:
+            keys = load_of(target, *rows).rows.select(names[:3])
+            found = rows_of(reader, target, keys)
+            swapped = keys.set_column(0, names[0], keys[1]).set_column(1, names[1], keys[0])
+            others = rows_of(reader, target, swapped)
+        finally:
+            reader.close()
+        assert found.rows.to_pylist() == [row.values for row in rows]
+        assert others.versions["epoch"].null_count == len(texts)
+
+    def test_rows_of_a_table_that_has_changed(self, warehouse: Warehouse) -> None:
+        """A column that it lacks is left out; one that the stream has lost is not shown."""
+        warehouse.alter(orders())
+        warehouse.load(orders(), upsert(1, id=1, note="a"))
+        other = target_of({"id": pa.int64(), "size": pa.int32()})
+        reader = warehouse.open(None)
+        try:
+            found = rows_of(reader, other, pa.record_batch({"id": pa.array([1], pa.int64())}))
+        finally:
+            reader.close()
+        assert found.rows.to_pylist() == [{"id": 1}]
+        assert found.versions["position"].to_pylist() == [1]
+
+    def test_rows_of_a_table_of_others_are_not_read(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders(table="elsewhere"))
+        warehouse.run("CREATE TABLE orders (id BIGINT, note VARCHAR(10))")
+        with pytest.raises(ConfigurationError, match="not made by Rowtrail"):
+            warehouse.there(orders(), 1)
+
+    def test_many_rows_by_their_keys(self, warehouse: Warehouse) -> None:
+        target = target_of({"id": pa.string(), "n": pa.int64()})
+        warehouse.alter(target)
+        warehouse.load(target, *(upsert(1, id=f"order {i}", n=i) for i in range(0, 5_000, 2)))
+        keys = pa.record_batch({"id": [f"order {i}" for i in reversed(range(5_000))]})
+        destination = warehouse.open()
+        try:
+            found = rows_of(destination, target, keys)
+        finally:
+            destination.close()
+        wanted = [None if i % 2 else i for i in reversed(range(5_000))]
+        assert found.rows["n"].to_pylist() == wanted
+
     # --- the fence against a model ---------------------------------------------------------------
 
     def test_random_batches_end_as_a_dictionary_says(self, warehouse: Warehouse) -> None:
@@ -971,6 +1116,13 @@ class DestinationConformance:
         destination = warehouse.open()
         destination.close()
         destination.close()
+
+
+def rows_of(destination: Destination, target: Target, keys: pa.RecordBatch) -> RowsThere:
+    assert isinstance(destination, ReadsRows)
+    found = destination.rows(target, keys)
+    assert len(found) == len(keys) == len(found.rows) == len(found.versions) == len(found.filtered)
+    return found
 
 
 def receipts_of(warehouse: Warehouse) -> Sequence[object]:
