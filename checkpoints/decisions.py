@@ -40,9 +40,10 @@ class Decisions:
     ) -> Decision:
         """Asks for a retry or a replay. Raises UnknownError for a stream without a ledger."""
         wanted = {"from_stage": from_stage, "origin": origin, **_selection_values(selection)}
+        once = tuple(dict.fromkeys(record_ids))
         with self._store.write() as connection:
-            decision_id = self._insert(connection, kind, stream, record_ids, actor, reason, wanted)
-            return _get(connection, decision_id)
+            decision_id = self._insert(connection, kind, stream, once, actor, reason, wanted)
+            return _record(_row(connection, decision_id), once)
 
     def pending(self) -> list[Decision]:
         """What is asked for and not carried out, in the order in which it was asked."""
@@ -59,7 +60,7 @@ class Decisions:
     def finish(self, decision_id: int, state: DecisionState, result: str) -> None:
         """Raises UnknownError, or TransitionError when the decision was carried out already."""
         with self._store.write() as connection:
-            current = _get(connection, decision_id).state
+            current = DecisionState(_row(connection, decision_id).state)
             if state not in DECISION_TRANSITIONS.get(current, ()):
                 raise TransitionError(
                     f"Decision {decision_id} is {current} and cannot become {state}. "
@@ -213,11 +214,16 @@ def _refuse_missing(
         )
 
 
-def _get(connection: Connection, decision_id: int) -> Decision:
+def _row(connection: Connection, decision_id: int) -> Row[Any]:
     query = select(decisions, tables.streams.c.name.label("stream")).join(tables.streams)
     row = connection.execute(query.where(decisions.c.id == decision_id)).one_or_none()
     if row is None:
         raise UnknownError(f"The ledger knows no decision {decision_id}.")
+    return row
+
+
+def _get(connection: Connection, decision_id: int) -> Decision:
+    row = _row(connection, decision_id)
     keys = select(decision_records.c.key_text).where(decision_records.c.decision_id == decision_id)
     texts = connection.scalars(keys.order_by(decision_records.c.number))
     return _record(row, tuple(RecordId.of_key_text(row.stream, text) for text in texts))
