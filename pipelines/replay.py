@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import chain
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import ConfigurationError, TransientError
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import Breakers
+from rowtrail.pipelines.differences import NO_DIFFERENCES, Differences
 from rowtrail.pipelines.fetching import no_such_key
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lane import ReadyStream, make_ready
@@ -48,6 +50,7 @@ class Replayed:
     text: str  # in plain words, with the image that was used
     chosen: int = 0  # records that were meant
     failed: tuple[str, ...] = ()  # the records that failed again
+    differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
 def carry_out(
@@ -107,11 +110,20 @@ def carry_out(
         + without_image(decision, first)
         + _left(ready, left),
         chosen=number_chosen(first),
+        differences=_together(results) if dry_run else None,
         failed=(
             *(record for result in results for record in result.failed_records),
             *map(str, left),
         ),
     )
+
+
+def _together(results: Sequence[BatchResult]) -> Differences | None:
+    """None where the target cannot show its rows."""
+    found = [result.differences for result in results if result.differences is not None]
+    if len(found) < len(results):
+        return None
+    return reduce(Differences.plus, found, NO_DIFFERENCES)
 
 
 def carry_out_patiently(opened: OpenPipeline, decision: Decision, run_id: str) -> Replayed:

@@ -26,6 +26,7 @@ from rowtrail.connectors.errors import ConfigurationError, OwnershipError, Rowtr
 from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
+from rowtrail.pipelines.differences import Differences
 from rowtrail.pipelines.opening import (
     OpenPipeline,
     existing_ledger,
@@ -68,6 +69,7 @@ class RequestResult:
     chosen: int | None = None  # records that were meant; None where that is not known yet
     failed: tuple[str, ...] = ()
     carried_out: bool = True  # false: the run that holds the lease will do it
+    differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
 def actor() -> str:
@@ -234,6 +236,7 @@ def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> 
         text=replayed.text,
         chosen=replayed.chosen,
         failed=replayed.failed,
+        differences=replayed.differences,
     )
 
 

@@ -18,6 +18,7 @@ from rowtrail.cli.common import (
     ledger_of,
     read_known_pipeline,
 )
+from rowtrail.cli.differences import tell_differences
 from rowtrail.cli.output import cause, command, count, print_json, say
 
 if TYPE_CHECKING:
@@ -238,8 +239,10 @@ def _submit(
 def _tell(definition: PipelineDefinition, result: RequestResult) -> None:
     number = "Dry run" if result.decision_id is None else f"Request {result.decision_id}"
     say(f"{number}, {result.stream}: {result.text}{'' if result.text.endswith('.') else '.'}")
-    if result.failed and result.decision_id is not None:
+    if result.decision_id is not None and result.failed:
         _tell_causes(definition, result)
+    if result.decision_id is None and result.differences is not None:
+        tell_differences(result.differences)
 
 
 def _tell_causes(definition: PipelineDefinition, result: RequestResult) -> None:
