@@ -18,6 +18,7 @@ from tests.checkpoints.rules_batches import BatchRules
 from tests.checkpoints.rules_decisions import DecisionRules, TrailRules
 from tests.checkpoints.rules_failures import FailureRules
 from tests.checkpoints.rules_leases import LeaseRules
+from tests.checkpoints.rules_selections import SelectionRules
 from tests.checkpoints.rules_streams import PageRules, RunRules, StreamRules
 
 
@@ -29,6 +30,7 @@ class LedgerConformance(
     FailureRules,
     DecisionRules,
     TrailRules,
+    SelectionRules,
     LeaseRules,
 ):
     @pytest.fixture
