@@ -76,7 +76,8 @@ def carry_out(
     results: list[BatchResult] = []
     origins: list[str] = []
     found, decision = sort_chosen(opened, ready, decision)
-    opened.reporter.note(f"{decision.stream}: {chosen_words(decision, found)}")
+    if (chosen := chosen_words(decision, found)) is not None:
+        opened.reporter.note(f"{decision.stream}: {chosen}")
     first, left = found, tuple(found.left)
     tried = Tried()
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -96,8 +96,7 @@ def submit(
     reporter = reporter or Silent()
     with closing(existing_ledger(definition)) as ledger:
         known = resolve_known(definition, known_targets(ledger))
-        for request in requests:
-            _refuse_mistaken(known, ledger, request)
+        requests = [_understood(known, ledger, request) for request in requests]
         if dry_run:
             with open_pipeline(definition, reporter, no_faults, opened_already(ledger)) as opened:
                 return _preview(opened, requests)
@@ -105,18 +104,23 @@ def submit(
         return _carry_out_if_free(definition, ledger, decisions, reporter, faults)
 
 
-def _refuse_mistaken(definition: PipelineDefinition, ledger: Ledger, request: Request) -> None:
-    """Raises ConfigurationError for what no waiting would mend, before it is noted."""
+def _understood(definition: PipelineDefinition, ledger: Ledger, request: Request) -> Request:
+    """The request as it is noted, with the whole id of its run.
+
+    Raises ConfigurationError for what no waiting would mend.
+    """
     stream = definition.stream(request.stream)
     chosen = request.selection
     if chosen is not None and chosen.run_id is not None:
         try:
-            ledger.runs.get(chosen.run_id)
+            run = ledger.runs.named(chosen.run_id)
         except UnknownError as error:
             raise ConfigurationError(str(error)) from error
+        return replace(request, selection=Selection(run_id=run.id))
     if chosen is not None and chosen.where is not None:
         with closing(open_source(definition.source)) as source:
             check_condition(source, at_source(definition, source, stream.name), chosen.where)
+    return request
 
 
 def _note(ledger: Ledger, request: Request) -> Decision:

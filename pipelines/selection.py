@@ -53,9 +53,11 @@ def number_chosen(found: Sorted) -> int:
     return found.count + len(found.left) if found.chosen is None else found.chosen
 
 
-def chosen_words(decision: Decision, found: Sorted) -> str:
-    """What is told before anything is done."""
+def chosen_words(decision: Decision, found: Sorted) -> str | None:
+    """What is told before anything is done; None for one record, which its name says."""
     number = number_chosen(found)
+    if number == 1 and decision.selection is None:
+        return None
     noun = "record is" if number == 1 else "records are"
     which = f" ({decision.selection})" if decision.selection is not None else ""
     return f"{number:,} {noun} chosen{which}"

@@ -26,7 +26,9 @@ KeysFrom = Annotated[
 ]
 Run = Annotated[
     str | None,
-    typer.Option("--run", help="All records that this run took up.", metavar="RUN_ID"),
+    typer.Option(
+        "--run", help="All records that this run took up; `last` is the last one.", metavar="RUN_ID"
+    ),
 ]
 Since = Annotated[
     str | None,
