@@ -86,7 +86,7 @@ def carry_out(
             portions(opened, ready, found, decision.id),
             selected_portions(opened, ready, found, decision.id),
         ):
-            lane = ready.lane
+            lane = replace(ready.lane, selected=decision.selection is not None)
             if portion.staged is not None:
                 lane = replace(lane, stage=_already(portion.staged))
             result = act(

@@ -10,7 +10,7 @@ from rowtrail import Pipeline
 from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.selections import Selection
 from rowtrail.checkpoints.states import BatchKind, DecisionState
-from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.errors import ConfigurationError, StopError
 from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.requests import Request, submit
 from rowtrail.pipelines.run import run_pipeline
@@ -38,7 +38,7 @@ class Rates:
         def tag(frame):
             return self(frame)
 
-        return world.pipeline(transforms=[tag], batch_rows=4, **stream)
+        return world.pipeline(transforms=[tag], **{"batch_rows": 4, **stream})
 
 
 def noted(world: World) -> dict[int, str]:
@@ -157,6 +157,8 @@ def test_rows_that_are_gone_are_deletes(world: World, deletes: str) -> None:
 
 def test_from_the_image_only_failed_records_are_taken(world: World, rates: Rates) -> None:
     pipeline = rates.pipeline(world)
+    world.put([(10, 10, "bad")])
+    pipeline.run()
     world.put([*((n, n, "good") for n in range(1, 8)), (8, 8, "bad"), (9, 9, "bad")])
     run = pipeline.run()
     world.sql("UPDATE orders SET note = 'newer' WHERE id IN (1, 8)")
@@ -168,6 +170,7 @@ def test_from_the_image_only_failed_records_are_taken(world: World, rates: Rates
         "failed has a captured image; `--from source` reads the rows anew"
     )
     assert noted(world) == {**dict.fromkeys(range(1, 8), "good1"), 8: "bad2", 9: "bad2"}
+    assert world.gaps() == {"orders:10"}, "another run took it up"
     pipeline.run()
     assert noted(world)[8] == "newer2", "the image is older than what is read after it"
     again = pipeline.replay("orders", 8, 1, origin="image")
@@ -292,6 +295,24 @@ def test_rows_that_fail_again_are_named(world: World, rates: Rates) -> None:
     done = pipeline.replay("orders", run=run.run_id)
     assert done.text == "replay from the row at the source: 2 loaded, 1 failed again"
     assert done.failed == ("orders:2",)
+
+
+def test_broken_code_stops_a_selection_and_not_what_was_named(world: World, rates: Rates) -> None:
+    """Nobody waits until each record of a whole run has been tried alone."""
+    pipeline = rates.pipeline(world, batch_rows=100)
+    world.put((n, n, "x") for n in range(1, 61))
+    run = pipeline.run()
+    before = world.query("SELECT * FROM orders ORDER BY id")
+    rates.refused = {"x"}
+    with pytest.raises(StopError, match="every record that was tried fails alike"):
+        pipeline.replay("orders", run=run.run_id)
+    assert world.query("SELECT * FROM orders ORDER BY id") == before
+    with ledger_of(world) as ledger:
+        assert ledger.decisions.pending() == []
+        assert ledger.decisions.get(1).state is DecisionState.FAILED
+        assert [one.event for one in outcomes(ledger, 7)] == ["loaded"]
+    done = pipeline.replay("orders", *range(1, 31))
+    assert done.text == "replay from the row at the source: 30 failed again"
 
 
 def test_replays_of_the_same_records_at_once_and_a_run_between_them(
