@@ -103,7 +103,7 @@ def _raised_to(changes: Changes, held: Sequence[HeldBack], theirs: pa.Table) -> 
     names = list(changes.schema.key)
     rows = pa.array(np.arange(len(changes), dtype=np.int64))
     mine = pa.Table.from_batches([changes.keys()]).append_column("_row", rows)
-    joined = theirs.join(mine, keys=names, join_type="inner").sort_by("_held")
+    joined = theirs.join(mine, keys=names, join_type="inner")
     pairs = zip(joined["_row"].to_pylist(), joined["_held"].to_pylist(), strict=True)
     columns = [column.to_numpy().copy() for column in changes.versions.columns]
     for row, number in pairs:

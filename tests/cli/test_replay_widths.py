@@ -140,3 +140,53 @@ def test_an_image_is_replayed_and_what_has_none_is_told(spoiled: Place) -> None:
     assert "replay from the captured image: 1 failed again. 2 records were left" in answer.out
     assert spoiled.type("replay", "orders", "2", "--from", "source").code == 0
     assert spoiled.loaded() == {1, 2}
+
+
+def test_a_dry_run_tells_what_would_differ(spoiled: Place) -> None:
+    spoiled.put((1, 15, "x" * 50), (4, 4, "a new one"))
+    spoiled.sql("UPDATE orders SET note = NULL WHERE id = 3")
+    answer = spoiled.type("replay", "orders", "--where", "id > 0", "--dry-run")
+    assert answer.code == 3, "one would fail again"
+    assert answer.out == (
+        "Dry run, orders: replay from the row at the source: would be: 3 loaded, 1 failed again.\n"
+        "At the target: 1 failed again, 1 updated, 2 inserted.\n"
+        "orders:2 would fail at transform: NoRateError: there is no rate for it\n"
+        f"orders:1 would be updated: amount 1.00 → 15.00, note good → {'x' * 39}…\n"
+        "orders:3 would be inserted: id = 3, amount = 3.00, note = NULL\n"
+        "orders:4 would be inserted: id = 4, amount = 4.00, note = a new one\n"
+    )
+    document = spoiled.type("replay", "orders", "1", "2", "--dry-run", "--json").document
+    (request,) = document["requests"]
+    assert request["decision_id"] is None and request["chosen"] == 2
+    told = request["differences"]
+    assert told["counts"] == {
+        "failed again": 1,
+        "deleted": 0,
+        "filtered": 0,
+        "updated": 1,
+        "inserted": 0,
+        "superseded": 0,
+        "unchanged": 0,
+    }
+    failed, updated = told["examples"]
+    assert (failed["record"], failed["becomes"]) == ("orders:2", "failed again")
+    assert (failed["stage"], failed["error_class"]) == ("transform", "NoRateError")
+    assert updated["columns"] == [
+        {"column": "amount", "now": "1.00", "after": "15.00"},
+        {"column": "note", "now": "good", "after": "x" * 50},
+    ]
+    assert spoiled.loaded() == {1}
+
+
+def test_a_dry_run_tells_of_deletes_and_counts_the_rest(shop: Place) -> None:
+    shop.sql("DELETE FROM orders WHERE id = 3")
+    shop.put(*((n, n, "x") for n in range(10, 20)))
+    answer = shop.type("replay", "orders", "--run", "last", "--dry-run")
+    assert "At the target: 1 deleted, 8 unchanged." in answer.out
+    assert "orders:3 would be deleted: the source has it no more\n" in answer.out
+    assert "orders:1 would stay as it is\n" in answer.out
+    shop.type("run")
+    answer = shop.type("replay", "orders", "--since", "1h", "--dry-run")
+    assert "At the target: 19 unchanged." in answer.out
+    assert answer.out.endswith("… and 9 records more.\n")
+    assert shop.type("retry", "--dry-run").out == "Nothing to retry: no record is failed.\n"
