@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, literal, select, update
@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, literal, select, update
 from rowtrail.checkpoints import failure_groups, streams, tables
 from rowtrail.checkpoints.errors import LedgerError, TransitionError, UnknownError
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import (
     DECISION_TRANSITIONS,
     OPEN_FAILURES,
@@ -33,6 +34,8 @@ class Decisions:
         record_ids: Sequence[RecordId],
         *,
         from_stage: str | None = None,
+        origin: Origin | None = None,
+        selection: Selection | None = None,
         actor: str,
         reason: str | None = None,
         group: str | None = None,
@@ -42,12 +45,13 @@ class Decisions:
         With `group`, of all records that are failed or wait in that group now, instead of
         `record_ids`; what `failure_groups.find` raises where there are none.
         """
+        wanted = {"from_stage": from_stage, "origin": origin, **_selection_values(selection)}
+        once = tuple(dict.fromkeys(record_ids))
         with self._store.write() as connection:
-            decision_id = self._insert(
-                connection, kind, stream, record_ids, actor, reason, from_stage=from_stage
-            )
-            if group is not None:
-                self._take_group(connection, decision_id, stream, group, OPEN_FAILURES)
+            decision_id = self._insert(connection, kind, stream, once, actor, reason, wanted)
+            if group is None:
+                return _record(_row(connection, decision_id), once)
+            self._take_group(connection, decision_id, stream, group, OPEN_FAILURES)
             return _get(connection, decision_id)
 
     def pending(self) -> list[Decision]:
@@ -65,7 +69,7 @@ class Decisions:
     def finish(self, decision_id: int, state: DecisionState, result: str) -> None:
         """Raises UnknownError, or TransitionError when the decision was carried out already."""
         with self._store.write() as connection:
-            current = _get(connection, decision_id).state
+            current = DecisionState(_row(connection, decision_id).state)
             if state not in DECISION_TRANSITIONS.get(current, ()):
                 raise TransitionError(
                     f"Decision {decision_id} is {current} and cannot become {state}. "
@@ -224,7 +228,7 @@ class Decisions:
         record_ids: Sequence[RecordId],
         actor: str,
         reason: str | None,
-        from_stage: str | None = None,
+        wanted: Mapping[str, Any] | None = None,
     ) -> int:
         stream_id = streams.require(connection, stream).id
         decision_id = _next_number(connection)
@@ -234,10 +238,10 @@ class Decisions:
                 kind=kind,
                 state=DecisionState.PENDING,
                 stream_id=stream_id,
-                from_stage=from_stage,
                 actor=actor,
                 reason=reason,
                 created_at=self._store.now(),
+                **(wanted or {}),
             )
         )
         if record_ids:
@@ -302,11 +306,16 @@ def _refuse_missing(
         )
 
 
-def _get(connection: Connection, decision_id: int) -> Decision:
+def _row(connection: Connection, decision_id: int) -> Row[Any]:
     query = select(decisions, tables.streams.c.name.label("stream")).join(tables.streams)
     row = connection.execute(query.where(decisions.c.id == decision_id)).one_or_none()
     if row is None:
         raise UnknownError(f"The ledger knows no decision {decision_id}.")
+    return row
+
+
+def _get(connection: Connection, decision_id: int) -> Decision:
+    row = _row(connection, decision_id)
     keys = select(decision_records.c.key_text).where(decision_records.c.decision_id == decision_id)
     texts = connection.scalars(keys.order_by(decision_records.c.number))
     return _record(row, tuple(RecordId.of_key_text(row.stream, text) for text in texts))
@@ -326,4 +335,23 @@ def _record(row: Row[Any], record_ids: tuple[RecordId, ...]) -> Decision:
         finished_at=row.finished_at,
         result=row.result,
         group=row.failure_group,
+        origin=None if row.origin is None else Origin(row.origin),
+        selection=_selection(row),
     )
+
+
+def _selection_values(selection: Selection | None) -> dict[str, Any]:
+    if selection is None:
+        return {}
+    return {
+        "of_run": selection.run_id,
+        "since": selection.since,
+        "until": selection.until,
+        "condition": selection.where,
+    }
+
+
+def _selection(row: Row[Any]) -> Selection | None:
+    if row.of_run is None and row.since is None and row.condition is None:
+        return None
+    return Selection(run_id=row.of_run, since=row.since, until=row.until, where=row.condition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from sqlalchemy import Engine
@@ -16,9 +17,13 @@ from rowtrail.checkpoints.leases import Leases
 from rowtrail.checkpoints.migrations import Identity
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.runs import Runs
+from rowtrail.checkpoints.selections import Selection
 from rowtrail.checkpoints.states import TrailEntry
 from rowtrail.checkpoints.store import Clock, Store, utc_now
 from rowtrail.checkpoints.streams import Streams
+
+if TYPE_CHECKING:
+    from rowtrail.checkpoints.taken_up import TakenUp
 
 
 class Ledger:
@@ -44,6 +49,12 @@ class Ledger:
 
         with self._store.read() as connection:
             return trail(connection, record_id)
+
+    def taken_up(self, stream: str, selection: Selection) -> TakenUp:
+        """What a run or a span of time took up of a stream. Raises UnknownError."""
+        from rowtrail.checkpoints.taken_up import TakenUp
+
+        return TakenUp(self._store, stream, selection)
 
     def backup(self, path: str | Path) -> None:
         """Copies the ledger to a new file (mode 600) while it is in use."""

@@ -30,9 +30,24 @@ Migration = Callable[[Connection], None]
 
 
 def _to_2(connection: Connection) -> None:
+    """Changes wait for others; decisions are about groups, and replays about records that nobody
+    has named, or from another origin than the source."""
     for table in (tables.prepared_failures, tables.failures):
         connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN waits_for TEXT")
-    connection.exec_driver_sql("ALTER TABLE decisions ADD COLUMN failure_group TEXT")
+    for column in (
+        "failure_group TEXT",
+        "origin TEXT",
+        "of_run TEXT",
+        "since BIGINT",
+        "until BIGINT",
+        "condition TEXT",
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE decisions ADD COLUMN {column}")
+    connection.exec_driver_sql(
+        "UPDATE decisions SET from_stage = NULL, "
+        "origin = CASE from_stage WHEN 'transform' THEN 'image' ELSE 'source' END "
+        "WHERE kind = 'replay' AND from_stage IS NOT NULL"
+    )
 
 
 MIGRATIONS: Mapping[int, Migration] = {2: _to_2}

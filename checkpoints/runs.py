@@ -12,6 +12,8 @@ from rowtrail.checkpoints.states import RUN_TRANSITIONS, RunKind, RunRecord, Run
 from rowtrail.checkpoints.store import Store
 from rowtrail.checkpoints.tables import runs
 
+LAST = "last"
+
 
 class Runs:
     def __init__(self, store: Store) -> None:
@@ -47,6 +49,28 @@ class Runs:
         """Raises UnknownError."""
         with self._store.read() as connection:
             return _get(connection, run_id)
+
+    def named(self, text: str) -> RunRecord:
+        """The run that a person means: by its id, the beginning of it, or `last`.
+
+        `last` is the last run of the pipeline, which no request is. Raises UnknownError where that
+        is none, or several.
+        """
+        query = select(runs).order_by(runs.c.number.desc()).limit(2)
+        if text == LAST:
+            query = query.where(runs.c.kind == RunKind.RUN).limit(1)
+        else:
+            query = query.where(runs.c.id.startswith(text, autoescape=True))
+        with self._store.read() as connection:
+            found = connection.execute(query).all()
+        if len(found) > 1:
+            raise UnknownError(f"Several runs begin with {text}. Give more of the id.")
+        if not found or not text:
+            raise UnknownError(
+                f"The ledger knows no run {text}. `rowtrail run --json` and `rowtrail record "
+                f"--json` name runs by their ids, and `last` is the last one."
+            )
+        return _record(found[0])
 
     def recent(self, limit: int = 10, kind: RunKind | None = None) -> list[RunRecord]:
         """The last runs, of one kind or of all, the newest first."""

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -304,13 +305,15 @@ class Decision:
     state: DecisionState
     stream: str
     record_ids: tuple[RecordId, ...]
-    from_stage: str | None  # None: where it failed; or `transform`, `extract`
+    from_stage: str | None  # of a retry; None: where it failed; or `transform`, `extract`
     actor: str
     reason: str | None
     created_at: datetime
     finished_at: datetime | None
     result: str | None
     group: str | None = None  # the records are those that a group had when it was asked for
+    origin: Origin | None = None  # of a replay; None: the source
+    selection: Selection | None = None  # of a replay: instead of record ids
 
 
 @dataclass(frozen=True, kw_only=True)

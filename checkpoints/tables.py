@@ -287,6 +287,12 @@ decisions = Table(
     Column("finished_at", Instant),
     Column("result", Text),
     Column("failure_group", Text),  # the fingerprint of the group whose records were meant
+    # Of a replay: where it takes the rows from, and which records are meant where none is named.
+    Column("origin", Text),
+    Column("of_run", Text),
+    Column("since", Instant),
+    Column("until", Instant),
+    Column("condition", Text),
 )
 Index("decisions_by_state", decisions.c.state)
 

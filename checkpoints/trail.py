@@ -64,11 +64,12 @@ def trail(connection: Connection, record: RecordId) -> list[TrailEntry]:
     Raises UnknownError for a stream that the ledger does not know.
     """
     stream_id = streams.require(connection, record.stream).id
-    entries = [
-        *_decisions(connection, stream_id, record),
+    happened = [
         *_outcomes(connection, stream_id, record),
         *_failures(connection, stream_id, record),
     ]
+    replays = {entry.version[3] for entry in happened if entry.version and entry.version[3]}
+    entries = [*_decisions(connection, stream_id, record, replays), *happened]
     return sorted(entries, key=lambda entry: entry.at)
 
 
@@ -187,17 +188,16 @@ def _in_flight_entry(row: Row[Any]) -> TrailEntry:
     )
 
 
-def _decisions(connection: Connection, stream_id: int, record: RecordId) -> Iterator[TrailEntry]:
-    query = (
-        select(decisions)
-        .join(decision_records)
-        .where(
-            decision_records.c.stream_id == stream_id,
-            decision_records.c.key == record.key_bytes(),
-        )
-        .order_by(decisions.c.id)
+def _decisions(
+    connection: Connection, stream_id: int, record: RecordId, replays: set[int]
+) -> Iterator[TrailEntry]:
+    """Those that name the record, and those of replays that took it up without naming it."""
+    named = select(decision_records.c.decision_id).where(
+        decision_records.c.stream_id == stream_id,
+        decision_records.c.key == record.key_bytes(),
     )
-    for row in connection.execute(query):
+    of_record = decisions.c.id.in_(named) | decisions.c.id.in_(replays)
+    for row in connection.execute(select(decisions).where(of_record).order_by(decisions.c.id)):
         yield from _decision_entries(row)
 
 
@@ -205,6 +205,8 @@ def _decision_entries(row: Row[Any]) -> Iterator[TrailEntry]:
     kind = DecisionKind(row.kind)
     stage = f", from stage {row.from_stage}" if row.from_stage else ""
     group = f", with group {row.failure_group[: failure_groups.SHOWN]}" if row.failure_group else ""
+    if row.origin is not None:
+        stage = f", from the {row.origin}"
     reason = f": {row.reason}" if row.reason else ""
     yield TrailEntry(
         at=row.created_at,

@@ -203,6 +203,28 @@ class FollowsLog(Protocol):
 
 
 @runtime_checkable
+class ChoosesKeys(Protocol):
+    """A source that can say which of its rows fit a condition in its own SQL."""
+
+    def check_condition(self, stream: StreamSpec, condition: str) -> None:
+        """Raises ConfigurationError, with the database's words, for what is not one expression
+        over the stream's table. No row is read."""
+        ...
+
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """The keys of the rows for which the condition is true, as they are at one moment.
+
+        Columns of `describe(stream).arrow_key()`, each key once, in key order, at most
+        `batch_rows` at a time; keys that the schema cannot hold are left out. The condition is a
+        person's own text: it cannot end the statement it is part of, which only reads. A
+        transaction stays open until the last item was asked for. Raises as `check_condition`.
+        """
+        ...
+
+
+@runtime_checkable
 class Catalog(Protocol):
     """A source that can list its tables, for `rowtrail init`."""
 

@@ -140,6 +140,12 @@ def sqlstate(error: BaseException) -> str | None:
     return text or None
 
 
+def reason(error: BaseException) -> str:
+    """What the server says, without the values that it may quote."""
+    words = _words(error)
+    return _QUOTED.sub("…", words) if (sqlstate(error) or "").startswith("22") else words
+
+
 def translate(
     error: BaseException, doing: str, where: str, *, record: bool = False
 ) -> RowtrailError:

@@ -74,6 +74,7 @@ class Lane:
     stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
+    selected: bool = False  # the records of a replay were chosen by what they have in common
 
 
 def commit_batch(
@@ -195,8 +196,9 @@ def _hold(
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:
-    """Where a person chose the records, each of them gets an answer, however many fail."""
-    return Budget(lane.breakers.limits.attempts if kind is BatchKind.CAPTURE else None)
+    """Where a person named the records, each of them gets an answer, however many fail."""
+    limited = kind is BatchKind.CAPTURE or lane.selected
+    return Budget(lane.breakers.limits.attempts if limited else None)
 
 
 _END = {

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import HeldBack
-from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, Version, version_at
+from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, Version
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
-from rowtrail.pipelines.record_keys import fitting, key_batch
+from rowtrail.pipelines.record_keys import fitting, held_keys, key_batch
 
 NAMED = 5
 """A message names so many records at most."""
@@ -40,16 +41,23 @@ def no_such_key(ready: ReadyStream, ids: Sequence[RecordId]) -> ConfigurationErr
 def fetch(
     opened: OpenPipeline, ready: ReadyStream, ids: Sequence[RecordId], revision: int
 ) -> Changes:
+    """As `fetch_keys`, of these records."""
+    return fetch_keys(opened, ready, key_batch(ids, ready.source_schema.arrow_key()), revision)
+
+
+def fetch_keys(
+    opened: OpenPipeline, ready: ReadyStream, keys: pa.RecordBatch, revision: int
+) -> Changes:
     """The rows as they are at the source now; the decision's number makes them win over today's."""
-    keys = key_batch(ids, ready.source_schema.arrow_key())
     changes = opened.source.fetch(ready.lane.stream.source_spec(), keys, ready.state)
     return _not_below(changes.with_revision(revision), ready.lane.held.all())
 
 
-def refuse_unknown(opened: OpenPipeline, changes: Changes) -> None:
+def refuse_unknown(opened: OpenPipeline, changes: Changes, before: int) -> None:
     """Raises ConfigurationError for rows that are not at the source and never were.
 
-    A mistyped key would otherwise become a delete that nothing has happened before.
+    A mistyped key would otherwise become a delete that nothing has happened before. `before` tells
+    how many records of the same decision were taken up already.
     """
     gone = pc.equal(changes.operations, int(Operation.DELETE))
     unknown = [
@@ -59,9 +67,12 @@ def refuse_unknown(opened: OpenPipeline, changes: Changes) -> None:
     ]
     if unknown:
         named = ", ".join(map(str, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+        done = "nothing was done"
+        if before:
+            done = f"it stopped there; {before:,} records before were taken up"
         raise ConfigurationError(
-            f"Neither the source nor the ledger knows record {named}, so that nothing was done. "
-            f"Check the key."
+            f"Neither the source nor the ledger knows record {named}, so that {done}. Check the "
+            f"key."
         )
 
 
@@ -71,29 +82,37 @@ def _not_below(changes: Changes, held: Sequence[HeldBack]) -> Changes:
     The row was read after the one that failed, so that version is a lower bound of it too. In the
     midst of a first read the position that the stream has applied is below it.
     """
+    theirs = held_keys(held, changes.schema)
+    if theirs is not None and len(changes):
+        changes = _raised_to(changes, held, theirs)
+    if not held or not changes.rejected:
+        return changes
     floors: dict[RecordId, Version] = {}
     for one in held:
         version = Version(*one.version)
         floors[one.record_id] = max(version, floors.get(one.record_id, version))
-    if not floors:
-        return changes
     rejected = [
         replace(one, version=_raised(one.version, floors.get(RecordId(changes.stream, one.key))))  # type: ignore[arg-type]
         for one in changes.rejected
     ]
-    versions = [
-        _raised(version_at(changes.versions, row), floors.get(one))
-        for row, one in enumerate(from_arrow(changes.stream, changes.keys()))
-    ]
-    columns = [
-        pa.array([version[part] for version in versions], pa.int64())
-        for part in range(len(VERSION_SCHEMA))
-    ]
-    return replace(
-        changes,
-        versions=pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA),
-        rejected=tuple(rejected),
-    )
+    return replace(changes, rejected=tuple(rejected))
+
+
+def _raised_to(changes: Changes, held: Sequence[HeldBack], theirs: pa.Table) -> Changes:
+    """Only the rows of records that are held back are looked at one by one."""
+    names = list(changes.schema.key)
+    rows = pa.array(np.arange(len(changes), dtype=np.int64))
+    mine = pa.Table.from_batches([changes.keys()]).append_column("_row", rows)
+    joined = theirs.join(mine, keys=names, join_type="inner")
+    pairs = zip(joined["_row"].to_pylist(), joined["_held"].to_pylist(), strict=True)
+    columns = [column.to_numpy().copy() for column in changes.versions.columns]
+    for row, number in pairs:
+        version = Version(*(int(column[row]) for column in columns))
+        raised = _raised(version, Version(*held[number].version))
+        for column, part in zip(columns, raised, strict=True):
+            column[row] = part
+    versions = pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=VERSION_SCHEMA)
+    return replace(changes, versions=versions)
 
 
 def _raised(version: Version, floor: Version | None) -> Version:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin
 from rowtrail.checkpoints.states import (
     AUTOMATIC,
     OPEN_FAILURES,
@@ -23,6 +24,7 @@ from rowtrail.checkpoints.states import (
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
 from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
 from rowtrail.pipelines.images import from_image
+from rowtrail.pipelines.key_spool import KeySpool
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.plan import only_keys
@@ -53,6 +55,14 @@ class Sorted:
     failures: frozenset[int] = frozenset()  # that are taken up
     waiting: int = 0  # changes behind those that are taken up
     followed: frozenset[RecordId] = frozenset()  # records of the decision, or that wait for one
+    to_select: KeySpool | None = None  # fetched as well; nobody has named them
+    chosen: int | None = None  # how many were meant, where that may be more
+
+    @property
+    def count(self) -> int:
+        """How many records are taken up."""
+        selected = 0 if self.to_select is None else self.to_select.count
+        return selected + len(self.from_transform) + len(self.from_load) + len(self.to_fetch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +93,17 @@ def sort_records(
     fetched by their key; of all that are failed, or of a group, such records are left out.
     """
     replayed = decision.kind is DecisionKind.REPLAY
-    if replayed and decision.from_stage in (None, Stage.EXTRACT):
+    if replayed and decision.origin in (None, Origin.SOURCE):
         found = Sorted(to_fetch=decision.record_ids)
     else:
         found = _sort_failures(opened, ready, decision, tried or Tried())
+    if replayed:
+        found = replace(found, chosen=len(decision.record_ids))
     left = without_key(ready, found.to_fetch)
     if not left:
         return found
-    others = [one for one in found.to_fetch if one not in set(left)]
+    strangers = set(left)
+    others = [one for one in found.to_fetch if one not in strangers]
     named = decision.record_ids and decision.group is None and decision.actor != AUTOMATIC
     alone = not (others or found.from_transform or found.from_load)
     if tried is None and (named or (alone and decision.actor != AUTOMATIC)):
@@ -110,9 +123,9 @@ def portions(
         changes = _from_images(ready, [f for f, _, _ in part], [image for _, image, _ in part])
         rows = _one_batch([image for _, _, image in part])
         yield Portion(changes=changes, origin="the transformed image", staged=_staged(rows))
-    for ids in _chunks(found.to_fetch, size):
+    for number, ids in enumerate(_chunks(found.to_fetch, size)):
         changes = fetch(opened, ready, ids, revision)
-        refuse_unknown(opened, changes)
+        refuse_unknown(opened, changes, before=number * size)
         yield Portion(changes=changes, origin="the row at the source")
 
 
@@ -134,7 +147,8 @@ def _sort_failures(
         record_ids=list(chosen.values()) if decision.record_ids else None,
     )
     failures = [failure for failure in found if failure.id in chosen]
-    images = _Images(opened, ready, decision.from_stage)
+    replayed = decision.kind is DecisionKind.REPLAY
+    images = _Images(opened, ready, Stage.TRANSFORM if replayed else decision.from_stage)
     to_fetch: list[RecordId] = []
     from_transform: list[tuple[Failure, pa.RecordBatch]] = []
     from_load: list[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = []

@@ -7,10 +7,12 @@ from uuid import uuid4
 import pyarrow as pa
 
 from rowtrail.checkpoints.states import BatchKind
+from rowtrail.connectors.base import ReadsRows
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RecordError
 from rowtrail.pipelines.commit import Lane, budget_of, counts_of, isolate_load, make_receipt
-from rowtrail.pipelines.plan import make_plan
+from rowtrail.pipelines.differences import Differences, differences
+from rowtrail.pipelines.plan import Plan, make_plan
 from rowtrail.pipelines.results import BatchResult
 
 
@@ -58,4 +60,13 @@ def preview_batch(
         seconds={key.value: spent for key, spent in staged.seconds.items()},
         attempts=budget.spent,
         failed_records=plan.failed_records(),
+        differences=_differences(lane, plan, superseded),
     )
+
+
+def _differences(lane: Lane, plan: Plan, superseded: pa.Array) -> Differences | None:
+    """None where the target cannot show single rows."""
+    if not isinstance(lane.destination, ReadsRows):
+        return None
+    there = lane.destination.rows(lane.target, plan.keys())
+    return differences(plan, superseded, there)

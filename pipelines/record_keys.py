@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+from pyarrow import types
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import HeldBack
@@ -46,6 +47,47 @@ def held_keys(held: Sequence[HeldBack], schema: TableSchema) -> pa.Table | None:
         return None
     keys = key_batch([held[number].record_id for number in numbers], fields)
     return pa.Table.from_batches([keys]).append_column("_held", pa.array(numbers))
+
+
+def cast_keys(
+    stream: str, keys: pa.RecordBatch, fields: pa.Schema
+) -> tuple[pa.RecordBatch, list[RecordId]]:
+    """Keys as columns of these types, and the ids of those that do not fit.
+
+    Only keys of another kind of type cost a Python object each.
+    """
+    if keys.num_columns == len(fields):
+        columns = [_alike(column, field.type) for column, field in zip(keys, fields, strict=True)]
+        if all(column is not None for column in columns):
+            return pa.RecordBatch.from_arrays(columns, schema=fields), []
+    ids = from_arrow(stream, keys)
+    numbers = fitting(ids, fields)
+    fine = set(numbers)
+    unfit = [one for number, one in enumerate(ids) if number not in fine]
+    return key_batch([ids[number] for number in numbers], fields), unfit
+
+
+_KINDS = (
+    (types.is_integer,),
+    (types.is_string, types.is_large_string),
+    (types.is_decimal,),
+)
+"""Types whose values are equal as keys where Arrow casts them without loss."""
+
+
+def _alike(column: pa.Array, wanted: pa.DataType) -> pa.Array | None:
+    """The column in another type of its kind; None where that is not the same keys."""
+    if column.null_count:
+        return None
+    if column.type == wanted:
+        return column
+    for kind in _KINDS:
+        if any(is_one(column.type) for is_one in kind) and any(is_one(wanted) for is_one in kind):
+            try:
+                return column.cast(wanted)
+            except pa.ArrowInvalid:
+                return None
+    return None
 
 
 def _columns(ids: Sequence[RecordId], fields: pa.Schema) -> pa.RecordBatch | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import chain
 from typing import TypeVar
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin
 from rowtrail.checkpoints.states import (
     BatchKind,
     Decision,
@@ -19,6 +22,7 @@ from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import ConfigurationError, TransientError
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import Breakers
+from rowtrail.pipelines.differences import NO_DIFFERENCES, Differences
 from rowtrail.pipelines.fetching import no_such_key
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lane import ReadyStream, make_ready
@@ -26,6 +30,13 @@ from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.portions import Sorted, Tried, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
+from rowtrail.pipelines.selection import (
+    chosen_words,
+    number_chosen,
+    selected_portions,
+    sort_chosen,
+    without_image,
+)
 from rowtrail.pipelines.staged import Staged
 
 T = TypeVar("T")
@@ -37,7 +48,9 @@ class Replayed:
 
     counts: Counts
     text: str  # in plain words, with the image that was used
+    chosen: int = 0  # records that were meant
     failed: tuple[str, ...] = ()  # the records that failed again
+    differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
 def carry_out(
@@ -62,13 +75,18 @@ def carry_out(
     act = preview_batch if dry_run else commit_batch
     results: list[BatchResult] = []
     origins: list[str] = []
-    found = sort_records(opened, ready, decision)
-    left = tuple(found.left)
+    found, decision = sort_chosen(opened, ready, decision)
+    if (chosen := chosen_words(decision, found)) is not None:
+        opened.reporter.note(f"{decision.stream}: {chosen}")
+    first, left = found, tuple(found.left)
     tried = Tried()
     while True:
         failed: list[str] = []
-        for portion in portions(opened, ready, found, decision.id):
-            lane = ready.lane
+        for portion in chain(
+            portions(opened, ready, found, decision.id),
+            selected_portions(opened, ready, found, decision.id),
+        ):
+            lane = replace(ready.lane, selected=decision.selection is not None)
             if portion.staged is not None:
                 lane = replace(lane, stage=_already(portion.staged))
             result = act(
@@ -90,12 +108,23 @@ def carry_out(
         counts=counts,
         text=_words(decision, counts, origins, dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
+        + without_image(decision, first)
         + _left(ready, left),
+        chosen=number_chosen(first),
+        differences=_together(results) if dry_run else None,
         failed=(
             *(record for result in results for record in result.failed_records),
             *map(str, left),
         ),
     )
+
+
+def _together(results: Sequence[BatchResult]) -> Differences | None:
+    """None where the target cannot show its rows."""
+    found = [result.differences for result in results if result.differences is not None]
+    if len(found) < len(results):
+        return None
+    return reduce(Differences.plus, found, NO_DIFFERENCES)
 
 
 def carry_out_patiently(opened: OpenPipeline, decision: Decision, run_id: str) -> Replayed:
@@ -152,6 +181,8 @@ def _already(staged: Staged) -> Callable[[Changes, Budget, Sequence[HeldBack]], 
 
 
 def _words(decision: Decision, counts: Counts, origins: Sequence[str], *, dry_run: bool) -> str:
+    if not origins and decision.selection is not None and decision.origin is not Origin.IMAGE:
+        return f"nothing to replay: there are no records {decision.selection}"
     if not origins:
         which = ", ".join(map(str, decision.record_ids[:5])) or f"stream {decision.stream}"
         return f"nothing to {decision.kind}: no record of {which} is failed"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
-from rowtrail.checkpoints.errors import LeaseHeldError
+from rowtrail.checkpoints.errors import LeaseHeldError, UnknownError
 from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import (
     OPEN_FAILURES,
     Decision,
@@ -21,9 +22,11 @@ from rowtrail.checkpoints.states import (
     RunState,
     Stage,
 )
-from rowtrail.connectors.errors import OwnershipError, RowtrailError
+from rowtrail.connectors.errors import ConfigurationError, OwnershipError, RowtrailError
+from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition
+from rowtrail.pipelines.differences import Differences
 from rowtrail.pipelines.opening import (
     OpenPipeline,
     existing_ledger,
@@ -31,12 +34,16 @@ from rowtrail.pipelines.opening import (
     opened_already,
     recover_streams,
 )
-from rowtrail.pipelines.patterns import known_targets, resolve_known
+from rowtrail.pipelines.patterns import at_source, known_targets, resolve_known
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out, carry_out_patiently
+from rowtrail.pipelines.selection import check_condition
 
 FROM_STAGES = (Stage.EXTRACT, Stage.TRANSFORM)
-"""Where a person may let a record go on, beside the stage that failed."""
+"""Where a person may let a record go on in a retry, beside the stage that failed."""
+
+EARLIER_NAMES = {Stage.EXTRACT.value: Origin.SOURCE, Stage.TRANSFORM.value: Origin.IMAGE}
+"""What `replay --from` took before it was told apart from the stages of a retry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,9 @@ class Request:
     stream: str
     record_ids: tuple[RecordId, ...] = ()  # retry: empty means all that are failed
     group: str | None = None  # instead of record_ids: the records that this group has by then
-    from_stage: Stage | None = None
+    from_stage: Stage | None = None  # of a retry
+    origin: Origin | None = None  # of a replay
+    selection: Selection | None = None  # of a replay, instead of record ids
     reason: str | None = None
 
 
@@ -58,8 +67,10 @@ class RequestResult:
     decision_id: int | None  # None for a dry run: nothing was noted
     stream: str
     text: str
+    chosen: int | None = None  # records that were meant; None where that is not known yet
     failed: tuple[str, ...] = ()
     carried_out: bool = True  # false: the run that holds the lease will do it
+    differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
 def actor() -> str:
@@ -86,13 +97,31 @@ def submit(
     reporter = reporter or Silent()
     with closing(existing_ledger(definition)) as ledger:
         known = resolve_known(definition, known_targets(ledger))
-        for request in requests:
-            known.stream(request.stream)
+        requests = [_understood(known, ledger, request) for request in requests]
         if dry_run:
             with open_pipeline(definition, reporter, no_faults, opened_already(ledger)) as opened:
                 return _preview(opened, requests)
         decisions = [_note(ledger, request) for request in requests]
         return _carry_out_if_free(definition, ledger, decisions, reporter, faults)
+
+
+def _understood(definition: PipelineDefinition, ledger: Ledger, request: Request) -> Request:
+    """The request as it is noted, with the whole id of its run.
+
+    Raises ConfigurationError for what no waiting would mend.
+    """
+    stream = definition.stream(request.stream)
+    chosen = request.selection
+    if chosen is not None and chosen.run_id is not None:
+        try:
+            run = ledger.runs.named(chosen.run_id)
+        except UnknownError as error:
+            raise ConfigurationError(str(error)) from error
+        return replace(request, selection=Selection(run_id=run.id))
+    if chosen is not None and chosen.where is not None:
+        with closing(open_source(definition.source)) as source:
+            check_condition(source, at_source(definition, source, stream.name), chosen.where)
+    return request
 
 
 def _note(ledger: Ledger, request: Request) -> Decision:
@@ -101,6 +130,8 @@ def _note(ledger: Ledger, request: Request) -> Decision:
         request.stream,
         request.record_ids,
         from_stage=None if request.from_stage is None else request.from_stage.value,
+        origin=request.origin,
+        selection=request.selection,
         actor=actor(),
         reason=request.reason,
         group=request.group,
@@ -126,12 +157,18 @@ def _carry_out_if_free(
             RequestResult(
                 decision_id=decision.id,
                 stream=decision.stream,
-                text=f"noted as request {decision.id}; it is carried out by the run that holds the "
-                f"lease. {error}",
+                text=f"noted as request {decision.id}{_which(decision)}; it is carried out by the "
+                f"run that holds the lease. {error}",
+                chosen=len(decision.record_ids) or None,
                 carried_out=False,
             )
             for decision in decisions
         ]
+
+
+def _which(decision: Decision) -> str:
+    """What is resolved only when it is carried out."""
+    return "" if decision.selection is None else f" for the records {decision.selection}"
 
 
 def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[RequestResult]:
@@ -194,6 +231,8 @@ def _unnoted(ledger: Ledger, request: Request) -> Decision:
         finished_at=None,
         result=None,
         group=request.group,
+        origin=request.origin,
+        selection=request.selection,
     )
 
 
@@ -209,7 +248,9 @@ def _result(decision: Decision, replayed: Replayed, decision_id: int | None) -> 
         decision_id=decision_id,
         stream=decision.stream,
         text=replayed.text,
+        chosen=replayed.chosen,
         failed=replayed.failed,
+        differences=replayed.differences,
     )
 
 

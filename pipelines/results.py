@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from rowtrail.checkpoints.states import RunState
+
+if TYPE_CHECKING:
+    from rowtrail.pipelines.differences import Differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,7 @@ class BatchResult:
     seconds: Mapping[str, float]  # by stage
     attempts: int  # tries of transforms and loads, to find what fails
     failed_records: tuple[str, ...] = ()  # their record ids
+    differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,11 @@ from rowtrail.connectors.sources.postgres_log_preflight import server_problems
 from rowtrail.connectors.sources.postgres_log_rows import open_log_rows
 from rowtrail.connectors.sources.postgres_names import table_columns, table_names
 from rowtrail.connectors.sources.postgres_preflight import find_problems
-from rowtrail.connectors.sources.postgres_rows import open_rows
+from rowtrail.connectors.sources.postgres_rows import key_columns, open_rows
 from rowtrail.connectors.sources.postgres_shared_log import SharedLog
 from rowtrail.connectors.sources.postgres_streams import describe_stream
 from rowtrail.connectors.sources.postgres_trigger_rows import open_logged_rows
+from rowtrail.connectors.sources.postgres_where import PostgresChosenRows
 
 _LOCK_SECONDS = 3
 """A plan waits so long for a table's lock: while it waits, the application's writers wait, too. A
@@ -34,9 +35,9 @@ class PostgresSource:
     """A PostgreSQL database, at `postgresql://user@host:5432/database` (13 or newer).
 
     Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns`, `OffersCaptures`,
-    `RetainsLog`, `ReleasesLog` and `FollowsLog`. Each page of a read is one short transaction, so
-    that no old snapshot keeps the server from cleaning up. Only `execute` and `acknowledge` write
-    to the database. A connection that was lost is made again by the next call.
+    `RetainsLog`, `ReleasesLog`, `FollowsLog` and `ChoosesKeys`. Each page of a read is one short
+    transaction, so that no old snapshot keeps the server from cleaning up. Only `execute` and
+    `acknowledge` write to the database. A connection that was lost is made again by the next call.
 
     Raises ConfigurationError for a URL, user or database that is refused, TransientError while the
     server cannot be reached.
@@ -88,6 +89,16 @@ class PostgresSource:
         return fetched_changes(
             stream.name, described.schema, page, _version(stream, state), state.position or ""
         )
+
+    def check_condition(self, stream: StreamSpec, condition: str) -> None:
+        """Raises ConfigurationError for what is not one expression over the stream's table."""
+        self._chosen_rows(stream, condition).check()
+
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """The keys of the rows for which the condition is true, in one read transaction."""
+        return self._chosen_rows(stream, condition).chosen()
 
     def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
         """Deletes what every stream has behind it: entries of change logs, and the server's log."""
@@ -157,6 +168,18 @@ class PostgresSource:
     def close(self) -> None:
         self._log.close()
         self._connection.close()
+
+    def _chosen_rows(self, stream: StreamSpec, condition: str) -> PostgresChosenRows:
+        described = describe_stream(self._connection, stream)
+        return PostgresChosenRows(
+            connection=self._connection,
+            stream=stream,
+            table=described.table,
+            schema=described.schema,
+            readers=described.readers,
+            keys=key_columns(self._connection, described),
+            condition=condition,
+        )
 
 
 def _version(stream: StreamSpec, state: ReadState) -> Version:

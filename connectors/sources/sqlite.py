@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -20,13 +20,15 @@ from rowtrail.connectors.sources.sqlite_preflight import find_problems
 from rowtrail.connectors.sources.sqlite_rows import SqliteRows
 from rowtrail.connectors.sources.sqlite_streams import Described, describe_stream
 from rowtrail.connectors.sources.sqlite_table import find_table, table_columns, table_names
+from rowtrail.connectors.sources.sqlite_where import SqliteChosenRows
 
 
 class SqliteSource:
     """A SQLite database file, at `sqlite:///relative.db` or `sqlite:////absolute/path.db`.
 
-    Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns` and `OffersCaptures`. Each item
-    of a read is one short read transaction, so that neither writers nor checkpoints wait for a run.
+    Implements `Source`, `ManagesCapture`, `Catalog`, `ListsColumns`, `OffersCaptures` and
+    `ChoosesKeys`. Each item of a read is one short read transaction, so that neither writers nor
+    checkpoints wait for a run.
     Only `execute` and `acknowledge` write to the database.
 
     While this object is open, do not open the same file with Python's `sqlite3` module in the same
@@ -62,6 +64,16 @@ class SqliteSource:
         return fetched_changes(
             stream.name, described.schema, page, _version(stream, state), state.position or ""
         )
+
+    def check_condition(self, stream: StreamSpec, condition: str) -> None:
+        """Raises ConfigurationError for what is not one expression over the stream's table."""
+        self._chosen_rows(stream, condition).check()
+
+    def keys_where(
+        self, stream: StreamSpec, condition: str
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """The keys of the rows for which the condition is true, in one read transaction."""
+        return self._chosen_rows(stream, condition).chosen()
 
     def acknowledge(self, streams: Mapping[str, tuple[StreamSpec, str]]) -> None:
         """Deletes the entries of change logs that every stream of their table has behind it."""
@@ -130,6 +142,17 @@ class SqliteSource:
             table=described.table,
             schema=described.schema,
             readers=described.readers,
+        )
+
+    def _chosen_rows(self, stream: StreamSpec, condition: str) -> SqliteChosenRows:
+        described = describe_stream(self._connection, stream)
+        return SqliteChosenRows(
+            connection=self._connection,
+            stream=stream,
+            table=described.table,
+            schema=described.schema,
+            readers=described.readers,
+            condition=condition,
         )
 
     def _cursor_rows(self, stream: StreamSpec, described: Described) -> SqliteCursorRows:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import Decision, DecisionKind, FailureGroup, Stage
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
@@ -35,6 +37,7 @@ from rowtrail.pipelines.groups import (
 )
 from rowtrail.pipelines.patterns import resolve_from_ledger
 from rowtrail.pipelines.requests import (
+    EARLIER_NAMES,
     FROM_STAGES,
     Request,
     RequestResult,
@@ -174,6 +177,32 @@ def _refuse_keys(keys: Sequence[KeyLike]) -> None:
         raise ConfigurationError("A group has its records: name either the group or the keys.")
 
 
+def _origin(text: str) -> Origin:
+    try:
+        return EARLIER_NAMES.get(text) or Origin(text)
+    except ValueError:
+        known = "` or `".join(one.value for one in Origin)
+        raise ConfigurationError(f"A replay takes rows from `{known}`, not {text!r}.") from None
+
+
+def _selection(
+    run: str | None, since: datetime | None, until: datetime | None, where: str | None
+) -> Selection | None:
+    if (run, since, until, where) == (None, None, None, None):
+        return None
+    for moment in (since, until):
+        if moment is not None and moment.tzinfo is None:
+            raise ConfigurationError(f"{moment} has no time zone, so that it is no moment.")
+    if since is not None and until is None:
+        until = datetime.now(UTC)
+    try:
+        return Selection(run_id=run, since=since, until=until, where=where)
+    except ValueError:
+        raise ConfigurationError(
+            "A replay takes one of run, since (with until) and where, and not several."
+        ) from None
+
+
 class Pipeline:
     """One source, one destination, some streams, one ledger.
 
@@ -268,8 +297,15 @@ class Pipeline:
             )
             return submit(self.definition, [request], dry_run=dry_run)
         names = [stream] if stream else failed_streams(self.definition)
+        stage = None if from_stage is None else _from_stage(from_stage)
         requests = [
-            self._request(DecisionKind.RETRY, name, keys, from_stage, reason=None) for name in names
+            Request(
+                kind=DecisionKind.RETRY,
+                stream=name,
+                record_ids=_record_ids(name, keys),
+                from_stage=stage,
+            )
+            for name in names
         ]
         return submit(self.definition, requests, dry_run=dry_run)
 
@@ -277,14 +313,35 @@ class Pipeline:
         self,
         stream: str,
         *keys: KeyLike,
+        run: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        where: str | None = None,
+        origin: str = "source",
         from_stage: str | None = None,
         dry_run: bool = False,
         reason: str | None = None,
     ) -> RequestResult:
-        """Reads these records at the source as they are now and takes them through all stages."""
-        if not keys:
-            raise ConfigurationError("A replay needs at least one key.")
-        request = self._request(DecisionKind.REPLAY, stream, keys, from_stage, reason)
+        """Takes records through all stages again: these, or all that fit one of the selections.
+
+        `run`: those that a run took up; `since` (and `until`, now if not set; aware times): those
+        that were loaded or failed then; `where`: rows for which this SQL expression is true at the
+        source. Rows come from the `source` as they are now, or are the `image` that was captured
+        when a record failed. `from_stage` is the earlier name of `origin`.
+        """
+        selection = _selection(run, since, until, where)
+        if bool(keys) is (selection is not None):
+            raise ConfigurationError(
+                "A replay needs at least one key, or one of run, since and where, and not both."
+            )
+        request = Request(
+            kind=DecisionKind.REPLAY,
+            stream=stream,
+            record_ids=_record_ids(stream, keys),
+            origin=_origin(origin if from_stage is None else from_stage),
+            selection=selection,
+            reason=reason,
+        )
         return submit(self.definition, [request], dry_run=dry_run)[0]
 
     def ignore(
@@ -337,19 +394,3 @@ class Pipeline:
         plan = removal_plan(self.definition)
         execute_at_source(self.definition, plan)
         return plan
-
-    def _request(
-        self,
-        kind: DecisionKind,
-        stream: str,
-        keys: Sequence[KeyLike],
-        from_stage: str | None,
-        reason: str | None,
-    ) -> Request:
-        return Request(
-            kind=kind,
-            stream=stream,
-            record_ids=_record_ids(stream, keys),
-            from_stage=None if from_stage is None else _from_stage(from_stage),
-            reason=reason,
-        )

@@ -19,6 +19,7 @@ from tests.checkpoints.rules_decisions import DecisionRules, TrailRules
 from tests.checkpoints.rules_failures import FailureRules
 from tests.checkpoints.rules_groups import GroupRules
 from tests.checkpoints.rules_leases import LeaseRules
+from tests.checkpoints.rules_selections import SelectionRules
 from tests.checkpoints.rules_streams import PageRules, RunRules, StreamRules
 
 
@@ -31,6 +32,7 @@ class LedgerConformance(
     GroupRules,
     DecisionRules,
     TrailRules,
+    SelectionRules,
     LeaseRules,
 ):
     @pytest.fixture

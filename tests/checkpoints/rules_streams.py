@@ -54,6 +54,19 @@ class RunRules:
         assert {ledger.runs.get(run).state for run in died} == {RunState.ABANDONED}
         assert ledger.runs.get(done).state is RunState.COMPLETE
 
+    def test_a_run_is_found_by_what_a_person_types(self, ledger: Ledger) -> None:
+        for nobody in ("last", "", "%", "no such"):
+            with pytest.raises(UnknownError, match="knows no run"):
+                ledger.runs.named(nobody)
+        first, second = ledger.runs.start(), ledger.runs.start()
+        ledger.runs.start(RunKind.REQUEST)
+        assert ledger.runs.named("last").id == second
+        assert ledger.runs.named(first).id == ledger.runs.named(first[:30]).id == first
+        with pytest.raises(UnknownError, match="Several runs begin with"):
+            ledger.runs.named("")
+        with pytest.raises(UnknownError, match="knows no run"):
+            ledger.runs.named("%")
+
     def test_an_unknown_run_is_named(self, ledger: Ledger) -> None:
         with pytest.raises(UnknownError, match="no run abc"):
             ledger.runs.finish("abc", RunState.COMPLETE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rowtrail.cli.choose import KeysFrom, Run, Since, Until, Wanted, Where, named
 from rowtrail.cli.common import (
     COMPLETE_EXCEPT,
     DEFAULT_FILE,
@@ -18,11 +19,12 @@ from rowtrail.cli.common import (
     ledger_of,
     read_known_pipeline,
 )
+from rowtrail.cli.differences import tell_differences
 from rowtrail.cli.output import cause, command, count, print_json, say
-from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.record_id import RecordId
+    from rowtrail.checkpoints.selections import Origin
     from rowtrail.checkpoints.states import Decision, Stage
     from rowtrail.pipelines.definition import PipelineDefinition
     from rowtrail.pipelines.requests import Request, RequestResult
@@ -33,6 +35,15 @@ FromStage = Annotated[
         "--from",
         help="Go on from `transform`, or from `extract`: read the row anew.",
         metavar="STAGE",
+    ),
+]
+FromOrigin = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Take the rows from the `source`, as they are now, or from the `image` that was "
+        "captured when a record failed.",
+        metavar="ORIGIN",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
@@ -56,6 +67,7 @@ def retry(
     keys: Annotated[
         list[str] | None, typer.Argument(help="Only these records.", metavar="KEY")
     ] = None,
+    keys_from: KeysFrom = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     group: Group = None,
     from_stage: FromStage = None,
@@ -68,6 +80,10 @@ def retry(
     from rowtrail.pipelines.groups import find_group
     from rowtrail.pipelines.requests import Request, failed_streams
 
+    chosen = Wanted(keys=keys or (), keys_from=keys_from)
+    chosen.check()
+    if stream is None and keys_from is not None:
+        raise typer.BadParameter("say of which stream the keys are", param_hint="STREAM")
     stage = _stage(from_stage)
     definition = read_known_pipeline(pipeline, with_transforms=True)
     wanted: dict[str, tuple[RecordId, ...]] = {}
@@ -79,7 +95,7 @@ def retry(
     elif stream is None:
         wanted |= dict.fromkeys(failed_streams(definition), ())
     else:
-        name, ids = _named(definition, stream, keys or ())
+        name, ids = named(definition, stream, chosen)
         wanted[name] = ids
         _note_ignored(definition, name, ids)
     requests = [
@@ -99,22 +115,42 @@ def retry(
 def replay(
     stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
     keys: Keys = None,
+    keys_from: KeysFrom = None,
+    run: Run = None,
+    since: Since = None,
+    until: Until = None,
+    where: Where = None,
     pipeline: PipelineFile = DEFAULT_FILE,
-    from_stage: FromStage = None,
+    origin: FromOrigin = None,
     dry_run: DryRun = False,
     reason: Reason = None,
     json: Json = False,
 ) -> None:
-    """Reads records anew at the source and takes them through all stages, loaded or not."""
+    """Takes records through all stages again, loaded or not: by key, run, time or condition."""
     from rowtrail.checkpoints.states import DecisionKind
     from rowtrail.pipelines.requests import Request
 
-    stage = _stage(from_stage)
+    wanted = Wanted(
+        keys=keys or (), keys_from=keys_from, run=run, since=since, until=until, where=where
+    )
+    wanted.check()
+    taken_from = _origin(origin)
+    selection = wanted.selection()
     definition = read_known_pipeline(pipeline, with_transforms=True)
-    name, ids = _named(definition, stream, keys or ())
-    _require_keys(ids)
+    name, ids = named(definition, stream, wanted)
+    if not ids and selection is None:
+        raise typer.BadParameter(
+            "name the records by their keys, or choose them by --keys-from, --run, --since or "
+            "--where",
+            param_hint="KEY",
+        )
     request = Request(
-        kind=DecisionKind.REPLAY, stream=name, record_ids=ids, from_stage=stage, reason=reason
+        kind=DecisionKind.REPLAY,
+        stream=name,
+        record_ids=ids,
+        origin=taken_from,
+        selection=selection,
+        reason=reason,
     )
     _submit(definition, [request], dry_run=dry_run, json=json)
 
@@ -146,7 +182,7 @@ def ignore(
     elif stream is None:
         raise typer.BadParameter("name the records, or a group with --group", param_hint="STREAM")
     else:
-        name, ids = _named(definition, stream, keys or ())
+        name, ids = named(definition, stream, Wanted(keys=keys or ()))
         _require_keys(ids)
         if undo:
             decision = groups.unignore_records(definition, name, ids, reason)
@@ -187,14 +223,6 @@ def _refuse_keys(keys: Sequence[str] | None) -> None:
         raise typer.BadParameter("a group has its records: name either", param_hint="--group")
 
 
-def _named(
-    definition: PipelineDefinition, stream: str, keys: Sequence[str]
-) -> tuple[str, tuple[RecordId, ...]]:
-    name, texts = split(definition, stream, keys)
-    with ledger_of(definition) as ledger:
-        return name, tuple(record_ids(definition, ledger, name, texts))
-
-
 def _note_ignored(definition: PipelineDefinition, stream: str, ids: Sequence[RecordId]) -> None:
     """A retry leaves ignored records out; whoever names one should know."""
     from rowtrail.checkpoints.states import FailureState
@@ -228,6 +256,19 @@ def _stage(text: str | None) -> Stage | None:
     raise typer.BadParameter(f"{text!r} is neither extract nor transform", param_hint="--from")
 
 
+def _origin(text: str | None) -> Origin | None:
+    from rowtrail.checkpoints.selections import Origin
+    from rowtrail.pipelines.requests import EARLIER_NAMES
+
+    if text is None:
+        return None
+    try:
+        return EARLIER_NAMES.get(text) or Origin(text)
+    except ValueError:
+        words = " nor ".join(one.value for one in Origin)
+        raise typer.BadParameter(f"{text!r} is neither {words}", param_hint="--from") from None
+
+
 def _submit(
     definition: PipelineDefinition, requests: Sequence[Request], *, dry_run: bool, json: bool
 ) -> None:
@@ -249,8 +290,10 @@ def _submit(
 def _tell(definition: PipelineDefinition, result: RequestResult) -> None:
     number = "Dry run" if result.decision_id is None else f"Request {result.decision_id}"
     say(f"{number}, {result.stream}: {result.text}{'' if result.text.endswith('.') else '.'}")
-    if result.failed and result.decision_id is not None:
+    if result.decision_id is not None and result.failed:
         _tell_causes(definition, result)
+    if result.decision_id is None and result.differences is not None:
+        tell_differences(result.differences)
 
 
 def _tell_causes(definition: PipelineDefinition, result: RequestResult) -> None:

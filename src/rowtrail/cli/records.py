@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.checkpoints.record_id import RecordId
     from rowtrail.connectors.base import Source
@@ -36,25 +38,29 @@ def record_ids(
     definition: PipelineDefinition, ledger: Ledger, stream: str, keys: Sequence[str]
 ) -> list[RecordId]:
     """The records of these keys; raises ConfigurationError for what is no key."""
-    if not keys:
-        return []
+    return list(map(key_reader(definition, ledger, stream), keys)) if keys else []
+
+
+def key_reader(
+    definition: PipelineDefinition, ledger: Ledger, stream: str
+) -> Callable[[str], RecordId]:
+    """What reads the text of a key of the stream; raises ConfigurationError for what is none."""
     from rowtrail.checkpoints.record_id import RecordId, parse_key
 
     types = _key_types(definition, stream)
-    found = []
-    for text in keys:
+
+    def read(text: str) -> RecordId:
+        if types is None:
+            return _untyped(ledger, stream, text)
         try:
-            if types is not None:
-                found.append(RecordId(stream, parse_key(text, types)))
-                continue
+            return RecordId(stream, parse_key(text, types))
         except ValueError as error:
-            found.append(_of_another_type(ledger, stream, text, error))
-            continue
-        found.append(_untyped(ledger, stream, text))
-    return found
+            return _of_another_type(ledger, stream, text, error)
+
+    return read
 
 
-def _key_types(definition: PipelineDefinition, stream: str) -> Sequence[object] | None:
+def _key_types(definition: PipelineDefinition, stream: str) -> Sequence[pa.DataType] | None:
     """From the source; None when it does not answer, for the ledger can do without."""
     from rowtrail.connectors.errors import RowtrailError
     from rowtrail.connectors.registry import open_source
