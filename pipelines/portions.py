@@ -44,7 +44,7 @@ def sort_records(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -
     """Sorts the records of a decision.
 
     Raises ConfigurationError for records that a person named and that cannot be fetched by their
-    key; of all that are failed, or of a group, such records are left out.
+    key; of all that are failed such records are left out.
     """
     replayed = decision.kind is DecisionKind.REPLAY
     if replayed and decision.from_stage in (None, Stage.EXTRACT):
@@ -55,8 +55,7 @@ def sort_records(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -
     if not left:
         return found
     others = [one for one in found.to_fetch if one not in set(left)]
-    named = decision.record_ids and decision.group is None
-    if named or not (others or found.from_transform or found.from_load):
+    if decision.record_ids or not (others or found.from_transform or found.from_load):
         raise no_such_key(ready, left)
     return replace(found, to_fetch=others, left=left)
 
