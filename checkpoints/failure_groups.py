@@ -174,7 +174,6 @@ def find(
         stream,
     )
     rows = connection.execute(query).all() if wanted else []
-    rows = [row for row in rows if row.fingerprint == wanted] or rows
     if not rows:
         raise _missing(connection, wanted, stream, states)
     if len({row.fingerprint for row in rows}) > 1:

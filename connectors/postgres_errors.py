@@ -186,8 +186,6 @@ def _record_error(error: BaseException, state: str, words: str, failed: str) -> 
         words = f"column {column} may not be NULL"
     elif state.startswith("22"):
         words = _QUOTED.sub("…", words)
-    if column and not re.search(rf"(?<!\w){re.escape(column)}(?!\w)", words):
-        words = f"{words}, in column {column}"
     return RecordError(
         f"{failed}: {words}. Correct the row at the source or in a transform, or change the rule "
         f"at the table.",

@@ -288,3 +288,24 @@ def test_status_says_since_when(place: Place) -> None:
         place.type("ignore", "--group", group_of(place, key), "--reason", "x")
     (stream,) = place.type("status", "--json").document["streams"]
     assert (stream["state"], stream["held_back_since"]) == ("complete", None)
+
+
+def test_columns_of_the_stream_are_no_values(place: Place) -> None:
+    """`line_1` and `line_2` are told apart, although a word with digits is a value elsewhere."""
+    place.sql("CREATE TABLE lines (id INTEGER PRIMARY KEY, line_1 TEXT, line_2 TEXT)")
+    (place.folder / "lines.py").write_text(
+        "def strict(lines):\n"
+        "    for line in lines.itertuples():\n"
+        "        for name in ('line_1', 'line_2'):\n"
+        "            if getattr(line, name) == '':\n"
+        "                raise ValueError(f'{name} of sku-{line.id} is empty')\n"
+        "    return lines\n"
+    )
+    with closing(sqlite3.connect(place.source)) as connection, connection:
+        rows = [(1, "", "x"), (2, "", "x"), (3, "x", ""), *((n, "x", "x") for n in range(9, 30))]
+        connection.executemany("INSERT INTO lines VALUES (?, ?, ?)", rows)
+    section = '\n[streams.lines]\ntransforms = ["lines:strict"]\n'
+    place.file.write_text(place.file.read_text() + section)
+    place.type("run", "lines")
+    groups = place.type("failures", "lines", "--json").document["groups"]
+    assert [one["examples"] for one in groups] == [["lines:1", "lines:2"], ["lines:3"]]

@@ -249,3 +249,23 @@ def test_a_stream_goes_on_under_another_name(warehouse: PostgresWarehouse) -> No
         destination.close()
     assert there is not None
     assert there.gaps == (gap_of("sales:2"),)
+
+
+def test_rows_of_columns_that_others_gave_another_type(warehouse: PostgresWarehouse) -> None:
+    """They are shown as the server writes them, under the types that `describe` gives."""
+    kinds = {"a": "jsonb", "b": "inet", "c": "interval", "d": "varchar(20)", "e": "numeric"}
+    values = {"a": '{"x": 1}', "b": "10.0.0.0/8", "c": "P1D", "d": "text", "e": "1.50"}
+    target = target_of({"id": pa.int64()} | dict.fromkeys(kinds, pa.string()))
+    warehouse.alter(target)
+    warehouse.load(target, upsert(1, id=1, **values), upsert(1, id=2))
+    for name, kind in kinds.items():
+        warehouse.run(f"ALTER TABLE orders ALTER COLUMN {name} TYPE {kind} USING {name}::{kind}")
+    destination = warehouse.open(None)
+    try:
+        found = destination.rows(target, pa.record_batch({"id": pa.array([2, 1], pa.int64())}))
+        there = destination.describe("orders")
+    finally:
+        destination.close()
+    assert there is not None
+    assert found.rows.to_pylist() == [{"id": 2} | dict.fromkeys(kinds), {"id": 1} | values]
+    assert found.rows.schema.types == there.schema.arrow().types

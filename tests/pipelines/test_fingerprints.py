@@ -255,11 +255,11 @@ def test_names_of_columns_are_no_values() -> None:
 
 
 def test_what_rowtrail_itself_says_of_values() -> None:
-    where = "PostgreSQL at db-1:5432/shop could not write to table orders"
-    told = "value too long for type character varying(10), in column"
-    first = f"{where}: {told} note_1. Correct the row at the source."
-    assert normalized(first).endswith("column note_1. Correct the row at the source.")
+    where = "DuckDB could not write to table orders of /srv/shop-2/warehouse.duckdb"
+    first = f"{where}: column note_1 may not be NULL. Correct the row at the source."
+    assert "column note_1 may not be NULL" in normalized(first)
     assert normalized(first) != normalized(first.replace("note_1", "note_2"))
+    assert normalized(first) == normalized(first.replace("shop-2", "shop-3"))
     waiting = "an older change of orders:{} has to be loaded first"
     assert normalized(waiting.format(42)) == normalized(waiting.format("7,3"))
 
