@@ -97,7 +97,7 @@ def test_ignoring_and_taking_it_back(spoiled: Place) -> None:
 def test_what_is_not_held_back_cannot_be_ignored(spoiled: Place) -> None:
     answer = spoiled.type("ignore", "orders", "2", "1", "--reason", "both")
     assert answer.code == 1
-    assert "orders:1 is not failed or waiting, so nothing was changed" in answer.err
+    assert "orders:1 is not failed, so nothing was changed" in answer.err
     assert spoiled.type("status").code == 3
     assert spoiled.type("ignore", "orders", "2", "--undo").code == 1
 
