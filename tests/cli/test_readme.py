@@ -1,0 +1,28 @@
+"""The README's section on a failed record, followed word by word."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from rowtrail.cli import demo
+from tests import readme_steps
+
+
+def test_when_a_record_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = readme_steps.steps(readme_steps.section())
+    assert len(shown) > 10
+    monkeypatch.chdir(tmp_path)
+    demo.demo(tmp_path / "demo")
+    # `$PWD/../.venv/bin` of the first step is that of a clone.
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    assert os.access(tmp_path / ".venv" / "bin" / "rowtrail", os.X_OK)
+    told = readme_steps.answers([command for command, _ in shown], tmp_path)
+    assert [
+        (command, readme_steps.steady(answer))
+        for (command, _), answer in zip(shown, told, strict=True)
+    ] == [(command, readme_steps.steady(answer)) for command, answer in shown]
