@@ -72,29 +72,19 @@ def groups(
 ) -> list[FailureGroup]:
     """The groups of changes in these states, the largest first; only this one, if it is named."""
     found = members(states)
-    number = func.count().label("number")
+    sums = _sums(found).subquery()
+    chosen = [
+        *([] if stream is None else [stream_table.c.name == stream]),
+        *([] if fingerprint is None else [sums.c.fingerprint == fingerprint]),
+    ]
+    newest = [failures.c.stage, failures.c.error_class, failures.c.message]
     query = (
-        select(
-            stream_table.c.name.label("stream"),
-            found.c.stream_id,
-            found.c.fingerprint,
-            number,
-            *(
-                func.sum(case((found.c.state == state, 1), else_=0)).label(state.value)
-                for state in _COUNTED
-            ),
-            func.min(found.c.first_at).label("first_at"),
-            func.max(found.c.last_at).label("last_at"),
-            func.max(case((found.c.is_own, found.c.id))).label("newest"),
-        )
-        .join(stream_table, stream_table.c.id == found.c.stream_id)
-        .group_by(stream_table.c.name, found.c.stream_id, found.c.fingerprint)
-        .order_by(number.desc(), stream_table.c.name, found.c.fingerprint)
+        select(stream_table.c.name.label("stream"), *sums.c, *newest)
+        .join(stream_table, stream_table.c.id == sums.c.stream_id)
+        .join(failures, failures.c.id == sums.c.newest)
+        .where(*chosen)
+        .order_by(sums.c.number.desc(), stream_table.c.name, sums.c.fingerprint)
     )
-    if stream is not None:
-        query = query.where(stream_table.c.name == stream)
-    if fingerprint is not None:
-        query = query.where(found.c.fingerprint == fingerprint)
     rows = connection.execute(query).all()
     if not rows:
         return []
@@ -102,25 +92,59 @@ def groups(
         select(failures.c.fingerprint).where(failures.c.ended_at.is_(None)).distinct()
     )
     shown = _shortened(every)
-    return [_group(connection, row, found, shown[row.fingerprint]) for row in rows]
+    examples = _examples(connection, found, fingerprint)
+    return [
+        _group(row, shown[row.fingerprint], examples[row.stream_id, row.fingerprint])
+        for row in rows
+    ]
 
 
 _COUNTED = (FailureState.FAILED, FailureState.WAITING, FailureState.IGNORED)
 
 
-def _group(connection: Connection, row: Row[Any], found: Subquery, shown: str) -> FailureGroup:
-    newest = connection.execute(
-        select(failures.c.stage, failures.c.error_class, failures.c.message).where(
-            failures.c.id == row.newest
-        )
-    ).one()
-    examples = (
-        select(found.c.key_text)
-        .where(found.c.stream_id == row.stream_id, found.c.fingerprint == row.fingerprint)
-        .where(found.c.is_own)
-        .order_by(found.c.id)
-        .limit(_EXAMPLES)
+def _sums(found: Subquery) -> Select[Any]:
+    """One row for each group, with the number of its newest failure."""
+    own = func.max(case((found.c.is_own, found.c.id)))
+    return select(
+        found.c.stream_id,
+        found.c.fingerprint,
+        func.count().label("number"),
+        *(
+            func.sum(case((found.c.state == state, 1), else_=0)).label(state.value)
+            for state in _COUNTED
+        ),
+        func.min(found.c.first_at).label("first_at"),
+        func.max(found.c.last_at).label("last_at"),
+        func.coalesce(own, func.max(found.c.id)).label("newest"),
+    ).group_by(found.c.stream_id, found.c.fingerprint)
+
+
+def _examples(
+    connection: Connection, found: Subquery, fingerprint: str | None
+) -> dict[tuple[int, str], list[str]]:
+    """The keys of the oldest members of each group, those that have its cause before the others."""
+    place = func.row_number().over(
+        partition_by=[found.c.stream_id, found.c.fingerprint],
+        order_by=[found.c.is_own.desc(), found.c.id],
     )
+    ranked = select(found, place.label("place"))
+    if fingerprint is not None:
+        ranked = ranked.where(found.c.fingerprint == fingerprint)
+    first = ranked.subquery()
+    query = (
+        select(first.c.stream_id, first.c.fingerprint, first.c.key_text)
+        .where(first.c.place <= _EXAMPLES)
+        .order_by(first.c.place)
+    )
+    examples: dict[tuple[int, str], list[str]] = {}
+    for row in connection.execute(query):
+        texts = examples.setdefault((row.stream_id, row.fingerprint), [])
+        if row.key_text not in texts:  # what waits is of the same record
+            texts.append(row.key_text)
+    return examples
+
+
+def _group(row: Row[Any], shown: str, examples: Iterable[str]) -> FailureGroup:
     return FailureGroup(
         group=shown,
         stream=row.stream,
@@ -131,12 +155,10 @@ def _group(connection: Connection, row: Row[Any], found: Subquery, shown: str) -
         ignored=row.ignored,
         first_at=row.first_at,
         last_at=row.last_at,
-        stage=Stage(newest.stage),
-        error_class=newest.error_class,
-        message=newest.message,
-        examples=tuple(
-            RecordId.of_key_text(row.stream, text) for text in connection.scalars(examples)
-        ),
+        stage=Stage(row.stage),
+        error_class=row.error_class,
+        message=row.message,
+        examples=tuple(RecordId.of_key_text(row.stream, text) for text in examples),
     )
 
 

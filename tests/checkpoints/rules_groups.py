@@ -38,6 +38,12 @@ class GroupRules:
         assert positions == [1, 1, 2, 3]
         (only,) = desk.ledger.failures.of_group(second, (WAITING,))
         assert only.record_id == record(3)
+        alone = desk.ledger.failures.groups(states=(WAITING,))
+        assert [(one.fingerprint, one.waiting, ids(one)) for one in alone] == [
+            ("aa", 2, [1]),
+            ("bb", 1, [3]),
+            ("waiting", 1, [9]),
+        ]
 
     def test_the_ids_shown_tell_groups_apart(self, desk: Desk) -> None:
         desk.close([], 1, failures=(of(LONG, 1), of(ODD, 2), of("0123456789abcdef", 3)))
