@@ -15,7 +15,7 @@ from rowtrail.checkpoints import tables
 from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerVersionError
 from rowtrail.checkpoints.store import Store
 
-CURRENT = 1
+CURRENT = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,15 @@ class Identity:
 
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _notes_of_images_and_prunings(connection: Connection) -> None:
+    for table in (tables.prepared_failures, tables.failures):
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN image_note TEXT")
+    tables.pruned.create(connection)
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _notes_of_images_and_prunings}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

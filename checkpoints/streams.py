@@ -99,7 +99,13 @@ class Streams:
             pages.drop(connection, stream_id)
             held_back = and_(failures.c.stream_id == stream_id, failures.c.ended_at.is_(None))
             connection.execute(
-                failures.update().where(held_back).values(extracted=None, transformed=None)
+                failures.update()
+                .where(held_back)
+                .values(
+                    extracted=None,
+                    transformed=None,
+                    image_note="no image: the record may have changed while the ledger was lost",
+                )
             )
             self._update(
                 connection,
@@ -201,6 +207,7 @@ def _delete_all(connection: Connection, stream_id: int) -> None:
     for table in (
         tables.outcomes,
         tables.pages,
+        tables.pruned,
         tables.failures,
         tables.decision_records,
         tables.decisions,

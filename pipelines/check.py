@@ -18,6 +18,7 @@ from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.opening import existing_ledger
 from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
+from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.stages import Staged, stage, target_schema
@@ -157,22 +158,25 @@ def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[P
 def _check_stream(source: Source, stream: StreamDefinition) -> list[Problem]:
     try:
         schema = source.describe(stream.source_spec())
-        target_schema(schema, stream.transforms, stream.target)
+        target = target_schema(schema, stream.transforms, stream.target)
+        redaction = redaction_of(stream, schema, target)
         if not stream.transforms:
             return []
         changes = sample(source, stream, SAMPLE_ROWS)
-        return [] if changes is None else _check_row_wise(stream, changes)
+        return [] if changes is None else _check_row_wise(stream, changes, redaction)
     except RowtrailError as error:
         return [Problem(stream=stream.name, message=str(error), remedy="")]
 
 
-def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]:
+def _check_row_wise(
+    stream: StreamDefinition, changes: Changes, redaction: Redaction
+) -> list[Problem]:
     middle = len(changes) // 2
     indices = pa.array(range(len(changes)), pa.int64())
-    whole = _run(stream, changes)
+    whole = _run(stream, changes, redaction)
     halves = [
-        _run(stream, changes.take(indices.slice(0, middle))),
-        _run(stream, changes.take(indices.slice(middle))),
+        _run(stream, changes.take(indices.slice(0, middle)), redaction),
+        _run(stream, changes.take(indices.slice(middle)), redaction),
     ]
     together = pa.Table.from_batches([half.rows for half in halves])
     if pa.Table.from_batches([whole.rows]).equals(together):
@@ -188,5 +192,6 @@ def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]
     ]
 
 
-def _run(stream: StreamDefinition, changes: Changes) -> Staged:
-    return stage(changes, Budget(SAMPLE_ROWS * 20), steps=stream.transforms)
+def _run(stream: StreamDefinition, changes: Changes, redaction: Redaction) -> Staged:
+    budget = Budget(SAMPLE_ROWS * 20)
+    return stage(changes, budget, steps=stream.transforms, redaction=redaction)

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import partial, wraps
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.endings import ends_of, matches
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.pipelines.breakers import BreakerCount
     from rowtrail.pipelines.known import HeldRecords
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Point(StrEnum):
@@ -72,8 +77,23 @@ class Lane:
     stage: Callable[[Changes, Budget], Staged]
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
+    images: Keeping  # what is kept and told of a row that fails
 
 
+def says_no_redacted_value(act: Callable[P, T]) -> Callable[P, T]:
+    """Whatever leaves a function of a lane and changes says no redacted value of these."""
+
+    @wraps(act)
+    def acting(*args: P.args, **kwargs: P.kwargs) -> T:
+        lane, changes = args[:2]
+        assert isinstance(lane, Lane) and isinstance(changes, Changes)
+        with lane.images.redaction.telling(changes.rows):
+            return act(*args, **kwargs)
+
+    return acting
+
+
+@says_no_redacted_value
 def commit_batch(
     lane: Lane,
     changes: Changes,
@@ -113,7 +133,7 @@ def commit_batch(
             staged,
             lane.target,
             code_fingerprint=lane.code_fingerprint,
-            capture_images=lane.stream.capture_images,
+            images=lane.images,
             moves_position=kind is BatchKind.CAPTURE,
         )
         lane.breakers.add(
@@ -203,8 +223,17 @@ def _abandoning(lane: Lane, batch: BatchRecord) -> Iterator[None]:
         raise
 
 
-def _write(lane: Lane, plan: Plan, receipt: Receipt, ended: Sequence[HeldBack]) -> pa.Array:
-    return lane.destination.write(plan.load(receipt, ended))
+def _write(
+    lane: Lane,
+    plan: Plan,
+    receipt: Receipt,
+    ended: Sequence[HeldBack],
+    *,
+    probe: bool = False,
+) -> pa.Array:
+    # Here already, since patience tells what it waits for.
+    with lane.images.redaction.telling(plan.rows, records=False):
+        return lane.destination.write(plan.load(receipt, ended), probe=probe)
 
 
 def make_receipt(
@@ -241,9 +270,11 @@ def isolate_load(
 ) -> Plan:
     """Finds the load rows that the target refuses, and moves them to the failures."""
 
+    redaction = lane.images.redaction
+
     def probe(start: int, stop: int) -> None:
-        load = plan.part(start, stop).load(receipt, ())
-        lane.patience.retry(partial(lane.destination.write, load, probe=True))
+        part = plan.part(start, stop)
+        lane.patience.retry(partial(_write, lane, part, receipt, (), probe=True))
 
     judge = Judge(
         stream=lane.stream.name,
@@ -253,7 +284,7 @@ def isolate_load(
         "both.",
         record_ids=lambda rows: from_arrow(lane.stream.name, plan.keys().take(pa.array(rows))),
     )
-    with judge.telling():
+    with judge.telling(), redaction.telling(plan.rows):
         found = isolate(len(plan), probe, RecordError, budget)
     bad = [row for row, _ in found.failed]
     failures = [
@@ -263,11 +294,11 @@ def isolate_load(
                 row=plan.numbers[row].as_py(),
                 stage=Stage.LOAD,
                 error_class=type(error.__cause__ or error).__name__,
-                message=str(error),
+                message=redaction.masked(str(error), plan.rows.slice(row, 1), quoted=True),
                 transformed=plan.rows.slice(row, 1),
             ),
             lane.code_fingerprint,
-            lane.stream.capture_images,
+            lane.images,
         )
         for row, error in found.failed
     ]

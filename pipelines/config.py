@@ -19,14 +19,17 @@ from rowtrail.pipelines.config_model import (
     BreakersSection,
     PipelineFile,
     PipelineSection,
+    RetentionSection,
     StreamSection,
 )
 from rowtrail.pipelines.definition import (
+    DEFAULT_IMAGE_BYTES,
     DEFAULT_RETAINED_LOG,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Retention,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import (
@@ -35,6 +38,7 @@ from rowtrail.pipelines.definition_mistakes import (
     SLOT_RULE,
     note_mistakes,
 )
+from rowtrail.pipelines.image_keys import keys_in
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
@@ -164,6 +168,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "defaults": StreamSection,
     "streams": StreamSection,
     "breakers": BreakersSection,
+    "retention": RetentionSection,
 }
 
 
@@ -215,6 +220,8 @@ def _definition(
         slot=file.pipeline.slot or "",
         readers=file.pipeline.readers,
         retained_log=file.pipeline.retained_log or DEFAULT_RETAINED_LOG,
+        image_keys=keys_in(file.pipeline.image_key),
+        retention=Retention(**file.retention.model_dump()),
     )
 
 
@@ -250,6 +257,9 @@ def _stream(
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
         batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
         capture_images=given.get("capture_images", True),
+        image_bytes=given.get("image_bytes", DEFAULT_IMAGE_BYTES),
+        redact=tuple(section.redact or ()),
+        redact_where_found=tuple(defaults.redact or ()),
     )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
-from rowtrail.checkpoints.states import HeldBack
+from rowtrail.checkpoints.states import HeldBack, Prunable
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, Version, version_at
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.lane import ReadyStream
@@ -59,6 +59,18 @@ def refuse_unknown(opened: OpenPipeline, changes: Changes) -> None:
     ]
     if unknown:
         named = ", ".join(map(str, unknown[:NAMED])) + (", …" if len(unknown) > NAMED else "")
+        trails = [
+            one
+            for one in opened.ledger.pruning.pruned(changes.stream)
+            if one.what is Prunable.TRAILS
+        ]
+        if trails:
+            raise ConfigurationError(
+                f"Record {named} is not at the source, and the ledger knows nothing of it now; "
+                f"trails before {trails[0].upto:%Y-%m-%d %H:%M} UTC were pruned on "
+                f"{trails[0].at:%Y-%m-%d}. So nothing was done. Check the key; if the record is "
+                f"still at the target, `rowtrail stream resnapshot {changes.stream}` takes it away."
+            )
         raise ConfigurationError(
             f"Neither the source nor the ledger knows record {named}, so that nothing was done. "
             f"Check the key."

@@ -13,7 +13,7 @@ from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, DecisionKind, Failure, Stage
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
 from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
-from rowtrail.pipelines.images import from_image
+from rowtrail.pipelines.images import UnreadableImageError, from_image, redacted_in, without
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.stages import Staged
@@ -37,6 +37,7 @@ class Sorted:
     from_transform: Sequence[tuple[Failure, pa.RecordBatch]] = ()  # with the extracted image
     from_load: Sequence[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = ()  # the transformed too
     to_fetch: Sequence[RecordId] = ()
+    fetched_since: Sequence[str] = ()  # why images could not be used, each reason once
     left: Sequence[RecordId] = ()  # they can only be fetched, and their key does not fit
 
 
@@ -75,7 +76,8 @@ def portions(
     for ids in _chunks(found.to_fetch, size):
         changes = fetch(opened, ready, ids, revision)
         refuse_unknown(opened, changes)
-        yield Portion(changes=changes, origin="the row at the source")
+        why = f" ({'; '.join(found.fetched_since)})" if found.fetched_since else ""
+        yield Portion(changes=changes, origin=f"the row at the source{why}")
 
 
 def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
@@ -98,7 +100,12 @@ def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision)
             from_transform.append((failure, extracted))
         else:
             from_load.append((failure, extracted, transformed))
-    return Sorted(from_transform=from_transform, from_load=from_load, to_fetch=to_fetch)
+    return Sorted(
+        from_transform=from_transform,
+        from_load=from_load,
+        to_fetch=to_fetch,
+        fetched_since=tuple(dict.fromkeys(images.refused)),
+    )
 
 
 class _Images:
@@ -110,15 +117,37 @@ class _Images:
         self._target = ready.lane.target.schema.arrow()
         self._code = ready.lane.code_fingerprint
         self._from_stage = from_stage
+        self._keys = ready.lane.images.keys
+        self.refused: list[str] = []  # why an image was not used, in words
 
     def extracted(self, failure: Failure) -> pa.RecordBatch | None:
         """None where the row must be fetched instead."""
         if self._from_stage == Stage.EXTRACT or failure.stage is Stage.EXTRACT:
             return None
         image = self._ledger.failures.image(failure.id)[0]
-        row = None if image is None else from_image(image)
-        # An image of an older shape would bring NULL where the source has a value.
-        return row if row is not None and row.schema.equals(self._source) else None
+        try:
+            row = None if image is None else from_image(image, self._keys)
+        except UnreadableImageError as error:
+            self.refused.append(str(error))
+            return None
+        why = self._why_not(failure, row)
+        if why is not None:
+            self.refused.append(why)
+            return None
+        return row
+
+    def _why_not(self, failure: Failure, row: pa.RecordBatch | None) -> str | None:
+        """Why the row is to be fetched instead; None where the image will do.
+
+        A redacted image would bring NULL where the source has a value, as one of an older shape.
+        """
+        if row is None:
+            return failure.image_note or "no image"
+        if redacted := redacted_in(row):
+            return f"its image is {without(redacted)}"
+        if not row.schema.equals(self._source):
+            return "its image has another shape than the table has now"
+        return None
 
     def transformed(self, failure: Failure) -> pa.RecordBatch | None:
         """None where the transforms must run (again)."""
@@ -126,7 +155,10 @@ class _Images:
         if failure.stage is not Stage.LOAD or self._from_stage is not None or not unchanged:
             return None
         image = self._ledger.failures.image(failure.id)[1]
-        row = None if image is None else from_image(image)
+        try:
+            row = None if image is None else from_image(image, self._keys)
+        except UnreadableImageError:
+            return None
         return row if row is not None and row.schema.equals(self._target) else None
 
 

@@ -19,6 +19,7 @@ from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
+from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction
 from rowtrail.pipelines.transforms import Transform
 
 
@@ -55,7 +56,13 @@ def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str)
     return TableSchema(table=table, columns=schema.columns, key=schema.key)
 
 
-def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> Staged:
+def stage(
+    changes: Changes,
+    budget: Budget,
+    *,
+    steps: tuple[Transform, ...],
+    redaction: Redaction = NOTHING_REDACTED,
+) -> Staged:
     """Folds, transforms and validates; raises ConfigurationError and StopError for broken code."""
     last, folded = fold(changes)
     operations = changes.operations.take(last)
@@ -68,6 +75,7 @@ def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> 
         rows=changes.rows if len(upserts) == len(changes) else changes.rows.take(upserts),
         numbers=upserts,
         schema=changes.schema,
+        redaction=redaction,
     )
     for step in steps:
         flow.apply(step, budget)
@@ -108,6 +116,7 @@ class _Flow:
     rows: pa.RecordBatch
     numbers: pa.Array
     schema: TableSchema
+    redaction: Redaction
     dropped: list[pa.Array] = field(default_factory=list)
     dropped_by: list[tuple[str, int]] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
@@ -119,10 +128,14 @@ class _Flow:
         started = perf_counter()
         output = step.output(self.schema)
         attempt = partial(self._attempt, step, output)
-        with self._judge(step).telling():
+        with self._judge(step).telling(), self.redaction.telling(self.rows):
             found = isolate(len(self.rows), attempt, RecordError, budget)
         for row, error in found.failed:
-            self._fail(row, Stage.TRANSFORM, error)
+            # With the row as this step saw it: a step before may have changed a redacted value.
+            seen = self.rows.slice(row, 1)
+            self._fail(
+                row, Stage.TRANSFORM, error, self.redaction.masked(str(error), seen, quoted=True)
+            )
         kept: list[pa.Array] = []
         columns: list[list[pa.Array]] = [[] for _ in output.columns]
         dropped = 0
@@ -162,13 +175,13 @@ class _Flow:
         self.dropped.append(self.numbers.take(pa.array(gone)))
         return len(gone)
 
-    def _fail(self, row: int, stage: Stage, error: Exception) -> None:
+    def _fail(self, row: int, stage: Stage, error: Exception, message: str) -> None:
         self.failed.append(
             FailedRow(
                 row=self.numbers[row].as_py(),
                 stage=stage,
                 error_class=type(error.__cause__ or error).__name__,
-                message=str(error),
+                message=message,
             )
         )
 

@@ -14,15 +14,18 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
+    DEFAULT_IMAGE_BYTES,
     DEFAULT_READERS,
     DEFAULT_RETAINED_LOG,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Retention,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import note_mistakes
+from rowtrail.pipelines.image_keys import keys_in
 from rowtrail.pipelines.requests import (
     FROM_STAGES,
     Request,
@@ -67,6 +70,8 @@ class Stream:
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    image_bytes: int | str = DEFAULT_IMAGE_BYTES  # of a larger failed row no image is kept
+    redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -113,6 +118,8 @@ class Stream:
             ),
             batch_rows=self.batch_rows,
             capture_images=self.capture_images,
+            image_bytes=_image_bytes(self.image_bytes, name),
+            redact=tuple(self.redact),
         )
 
 
@@ -124,6 +131,13 @@ def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
         raise ConfigurationError(
             f"Stream {stream}: {setting} = {value!r} is not one of {known}."
         ) from None
+
+
+def _image_bytes(value: int | str, stream: str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise ConfigurationError(f"Stream {stream}: image_bytes: {error}.") from None
 
 
 def _size(value: int | str, mistakes: Mistakes) -> int:
@@ -163,6 +177,8 @@ class Pipeline:
         slot: str | None = None,
         readers: int = DEFAULT_READERS,
         retained_log: int | str = DEFAULT_RETAINED_LOG,
+        image_key: str | Sequence[str] | None = None,
+        retention: Retention | None = None,
     ) -> None:
         mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
@@ -177,6 +193,8 @@ class Pipeline:
             slot=slot or "",
             readers=readers,
             retained_log=_size(retained_log, mistakes),
+            image_keys=keys_in(image_key),
+            retention=retention or Retention(),
         )
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()

@@ -22,7 +22,7 @@ from rowtrail.cli.records import record_ids, split
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.checkpoints.record_id import RecordId
-    from rowtrail.checkpoints.states import Failure, StreamRecord, TrailEntry
+    from rowtrail.checkpoints.states import Failure, Pruned, StreamRecord, TrailEntry
     from rowtrail.pipelines.definition import PipelineDefinition
 
 DELETE = 3
@@ -53,6 +53,7 @@ def record(
         held = _held_back(ledger, record_id)
         known = ledger.streams.get(name)
         trail = ledger.trail(record_id) if known is not None else []
+        pruned = ledger.pruning.pruned(name)
     state = _state(held, trail)
     if json:
         failure = None if held is None else {**asdict(held), "record_id": str(held.record_id)}
@@ -62,12 +63,13 @@ def record(
                 "state": state,
                 "failure": failure,
                 "trail": [asdict(entry) for entry in trail],
+                "pruned": [asdict(one) for one in pruned],
             }
         )
     elif trail:
-        _tell(record_id, state, held, trail)
+        _tell(record_id, state, held, trail, trails_pruned(pruned))
     else:
-        _tell_unknown(definition, record_id, known)
+        _tell_unknown(definition, record_id, known, trails_pruned(pruned))
     if not trail:
         raise typer.Exit(FAILED)
 
@@ -93,15 +95,30 @@ def _last_outcome(trail: Sequence[TrailEntry]) -> TrailEntry | None:
     return next((entry for entry in reversed(trail) if entry.event in _OUTCOMES), None)
 
 
+def trails_pruned(pruned: Sequence[Pruned]) -> Pruned | None:
+    """What is no longer known of the stream's records; None where all of it is."""
+    return next((one for one in pruned if one.what.value == "trails"), None)
+
+
 def _tell(
-    record_id: RecordId, state: str, held: Failure | None, trail: Sequence[TrailEntry]
+    record_id: RecordId,
+    state: str,
+    held: Failure | None,
+    trail: Sequence[TrailEntry],
+    pruned: Pruned | None,
 ) -> None:
     if held is None:
         say(f"{record_id} {_WORDS.get(state, 'is not settled yet; its trail tells more')}.")
     else:
-        _tell_held_back(record_id, held, trail)
+        _tell_held_back(record_id, held, trail, pruned)
     say()
     say("What happened (UTC):")
+    if pruned is not None:
+        say(
+            f"before {when(pruned.upto)}: pruned on {when(pruned.at)}; there may have been more",
+            indent="  ",
+            hanging=" " * 21,
+        )
     for entry in trail:
         say(f"{when(entry.at)}  {_sentence(entry)}", indent="  ", hanging=" " * 21)
     steps = list(_next_steps(held)) if held is not None else []
@@ -121,10 +138,14 @@ _WORDS = {
 }
 
 
-def _tell_held_back(record_id: RecordId, held: Failure, trail: Sequence[TrailEntry]) -> None:
+def _tell_held_back(
+    record_id: RecordId, held: Failure, trail: Sequence[TrailEntry], pruned: Pruned | None
+) -> None:
     last = _last_outcome(trail)
     there = last is not None and last.event == "loaded" and last.operation != DELETE
     place = "out of date in" if there else "missing from"
+    if last is None and pruned is not None:
+        place = "missing from, or out of date in,"
     operation = _OPERATIONS.get(held.operation, "change")
     if held.state.value == "ignored":
         say(f"{record_id} is {place} the warehouse on purpose: a person chose to ignore it.")
@@ -136,6 +157,16 @@ def _tell_held_back(record_id: RecordId, held: Failure, trail: Sequence[TrailEnt
     why = cause(held.stage.value, held.error_class, held.message)
     say(f"Cause  {why}", indent="  ", hanging=" " * 7)
     say(f"Since  {when(held.first_at)} UTC{tries}", indent="  ")
+    if held.image_note is not None:
+        kept = "kept, " if held.has_image else ""
+        say(f"Image  {kept}{held.image_note}", indent="  ", hanging=" " * 7)
+    if last is None and pruned is not None:
+        say(
+            f"There  whether a version was loaded before {when(pruned.upto)} UTC is not known: "
+            f"that was pruned",
+            indent="  ",
+            hanging=" " * 7,
+        )
     if there and last is not None:
         say(f"There  the version loaded on {when(last.at)} UTC", indent="  ", hanging=" " * 7)
 
@@ -165,14 +196,27 @@ def _next_steps(held: Failure) -> Iterator[tuple[str, str]]:
 
 
 def _tell_unknown(
-    definition: PipelineDefinition, record_id: RecordId, known: StreamRecord | None
+    definition: PipelineDefinition,
+    record_id: RecordId,
+    known: StreamRecord | None,
+    pruned: Pruned | None,
 ) -> None:
-    say(f"The ledger has never seen {record_id}.")
+    if pruned is None:
+        say(f"The ledger has never seen {record_id}.")
+    else:
+        say(
+            f"The ledger knows nothing of {record_id} now. What happened to records of "
+            f"{record_id.stream} before {when(pruned.upto)} UTC was pruned on {when(pruned.at)}: "
+            f"it may have been seen before."
+        )
     there = _is_at_source(definition, record_id)
     if there is None:
         say("The source could not be asked whether it has such a row. Check the key.")
     elif there:
-        say(f"The source has this row now. {_why_not_read(record_id.stream, known)}")
+        if pruned is not None:
+            say("The source has this row now: it was loaded by then, or came after the last run.")
+        else:
+            say(f"The source has this row now. {_why_not_read(record_id.stream, known)}")
     else:
         say("The source has no such row either. Check the key, and the stream's table.")
 
