@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -102,21 +103,18 @@ class Pruning:
     ) -> list[PruneCount]:
         """Drops batches, failures and decisions that ended before; says of each stream how many.
 
-        Without `of_streams` also runs that nothing refers to any more.
+        Without `of_streams` also runs that nothing refers to any more, which are not counted.
         """
         counts = self._counts(of_streams, lambda stream: _trail_counts(stream, before))
-        if of_streams is None:
-            counts += self._run_counts(before)
         if dry_run:
             return counts
         self._note(Prunable.TRAILS, counts, before, of_streams)
         for stream_id in self._chosen(of_streams):
             self._each(select(failures.c.id).where(_ended(stream_id, before)), _drop_failures)
             self._each(select(decisions.c.id).where(_decided(stream_id, before)), _drop_decisions)
-            old = _old_batches(stream_id, before)
-            self._each(
-                select(batches.c.id).where(old, or_(_has_blob(), _unreferenced())), _drop_batches
-            )
+            gone = or_(_has_blob(), _unreferenced(before))
+            old = select(batches.c.id).where(_old_batches(stream_id, before), gone)
+            self._each(old, partial(_drop_batches, before=before))
         if of_streams is None:
             self._each(select(runs.c.number).where(_old_runs(before)), _drop_runs)
         return counts
@@ -168,13 +166,6 @@ class Pruning:
                         count = PruneCount(stream=name, what=what, number=number, size=size or 0)
                         found.append(count)
         return found
-
-    def _run_counts(self, before: datetime) -> list[PruneCount]:
-        """As they are now: those that only older trails refer to go with the next pruning."""
-        with self._store.read() as connection:
-            query = select(func.count()).select_from(runs).where(_old_runs(before))
-            number = connection.scalar(query) or 0
-        return [PruneCount(stream=None, what="runs", number=number, size=0)] if number else []
 
     def _note(
         self,
@@ -249,7 +240,7 @@ def _trail_counts(stream_id: int, before: datetime) -> dict[str, Any]:
     return {
         "batches": select(func.count(), bodies.where(old).scalar_subquery())
         .select_from(batches)
-        .where(old, or_(_has_blob(), _unreferenced())),
+        .where(old, or_(_has_blob(), _unreferenced(before))),
         "ended failures": select(func.count(), func.sum(func.length(failures.c.extracted)))
         .select_from(failures)
         .where(_ended(stream_id, before)),
@@ -265,6 +256,11 @@ def _ended(stream_id: int, before: datetime) -> ColumnElement[bool]:
         failures.c.ended_at.is_not(None),
         failures.c.ended_at < before,
     )
+
+
+def _kept(before: datetime) -> ColumnElement[bool]:
+    """Failures that stay."""
+    return or_(failures.c.ended_at.is_(None), failures.c.ended_at >= before)
 
 
 def _old_batches(stream_id: int, before: datetime) -> ColumnElement[bool]:
@@ -287,13 +283,16 @@ def _has_blob() -> ColumnElement[bool]:
     return exists().where(outcomes.c.batch == batches.c.id)
 
 
-def _unreferenced() -> ColumnElement[bool]:
+def _unreferenced(before: datetime) -> ColumnElement[bool]:
     """Nothing that is kept names the batch: no failure, no attempt, no page."""
+    kept = _kept(before)
     return not_(
         or_(
-            exists().where(failures.c.batch == batches.c.id),
-            exists().where(failures.c.ended_batch == batches.c.id),
-            exists().where(attempts.c.batch == batches.c.id),
+            exists().where(failures.c.batch == batches.c.id, kept),
+            exists().where(failures.c.ended_batch == batches.c.id, kept),
+            exists().where(
+                attempts.c.batch == batches.c.id, failures.c.id == attempts.c.failure_id, kept
+            ),
             exists().where(tables.pages.c.batch == batches.c.id),
         )
     )
@@ -307,7 +306,7 @@ def _decided(stream_id: int, before: datetime) -> ColumnElement[bool]:
         failures.c.key == decision_records.c.key,
         failures.c.ended_at.is_(None),
     )
-    named = exists().where(failures.c.ended_decision == decisions.c.id)
+    named = exists().where(failures.c.ended_decision == decisions.c.id, _kept(before))
     return and_(
         decisions.c.stream_id == stream_id,
         decisions.c.state != DecisionState.PENDING,
@@ -343,11 +342,11 @@ def _drop_decisions(connection: Connection, numbers: Sequence[int]) -> None:
     connection.execute(delete(decisions).where(decisions.c.id.in_(numbers)))
 
 
-def _drop_batches(connection: Connection, numbers: Sequence[int]) -> None:
+def _drop_batches(connection: Connection, numbers: Sequence[int], *, before: datetime) -> None:
     """Their blobs; their rows too where nothing that is kept names them."""
     for table in (outcome_segments, outcomes):
         connection.execute(delete(table).where(table.c.batch.in_(numbers)))
-    connection.execute(delete(batches).where(batches.c.id.in_(numbers), _unreferenced()))
+    connection.execute(delete(batches).where(batches.c.id.in_(numbers), _unreferenced(before)))
 
 
 def _drop_runs(connection: Connection, numbers: Sequence[int]) -> None:

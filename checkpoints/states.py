@@ -321,7 +321,7 @@ class Pruned:
 class PruneCount:
     """What of one stream goes, or would go."""
 
-    stream: str | None  # None: what belongs to no stream
+    stream: str
     what: str  # images of ended failures, batches, …
     number: int
     size: int  # bytes; 0 for what is small

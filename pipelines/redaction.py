@@ -111,7 +111,8 @@ class Redaction:
         texts: set[str] = set()
         for name, column in zip(rows.schema.names, rows.columns, strict=True):
             if name.lower() in self.columns:
-                for value in column.unique():
+                nested = pa.types.is_nested(column.type)  # Arrow has no `unique` of these
+                for value in column if nested else column.unique():
                     texts.update(texts_of(value))
                     texts.update(() if whole else words_of(value))
         return texts

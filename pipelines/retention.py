@@ -59,7 +59,7 @@ def prune(
 def told(counts: Sequence[PruneCount]) -> str:
     """`orders: 3 images of ended failures (12 kB)`, and so on."""
     return ", ".join(
-        f"{'' if one.stream is None else f'{one.stream}: '}{one.number:,} {one.what}"
+        f"{one.stream}: {one.number:,} {one.what}"
         + (f" ({size_text(one.size)})" if one.size else "")
         for one in counts
     )

@@ -18,6 +18,7 @@ from tests.checkpoints.rules_batches import BatchRules
 from tests.checkpoints.rules_decisions import DecisionRules, TrailRules
 from tests.checkpoints.rules_failures import FailureRules
 from tests.checkpoints.rules_leases import LeaseRules
+from tests.checkpoints.rules_pruning import PruningRules
 from tests.checkpoints.rules_streams import PageRules, RunRules, StreamRules
 
 
@@ -30,6 +31,7 @@ class LedgerConformance(
     DecisionRules,
     TrailRules,
     LeaseRules,
+    PruningRules,
 ):
     @pytest.fixture
     def clock(self) -> FakeClock:

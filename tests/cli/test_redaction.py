@@ -56,24 +56,30 @@ def picky(people: pd.DataFrame) -> pd.DataFrame:
 # id, email, born, pin, amount, code; the stage at which each fails.
 PEOPLE: dict[int, tuple[tuple[object, ...], str]] = {
     1: (("Fine-Emil@fine.example.org", "1970-01-02", 111111, 1, "fine"), ""),
-    2: (("Extract-Erna@secret.example.net", "1971-02-03", 222222, "twelve", "extract"), "extract"),
-    3: (("Born-Bert@secret.example.net", "born-1972-secret", 333333, 1, "born"), "extract"),
-    4: (("Quoted-Quinn@secret.example.net", "1973-04-05", 444444, 1, "strange"), "transform"),
-    5: (("Part-Paula@parted.example.net", "1974-05-06", 5555555, 1, "part"), "transform"),
-    6: (("Xyzzy-Changed@secret.example.net", "1975-06-07", 666666, 1, "changed"), "transform"),
-    7: (("Cut-Cuthbert-the-Long@secret.example.net", "1976-07-08", 777777, 1, "cut"), "transform"),
-    8: (("Mixed-Maria@secret.example.net", "1977-08-09", 888888, 1, "mixed"), "transform"),
-    9: (("Load-Lotte@secret.example.net", "1978-09-10", 999999, 1, "refused"), "load"),
+    2: (
+        ("Extract-Erna@secret.example.net", "1971-02-03", 20417733, "twelve", "extract"),
+        "extract",
+    ),
+    3: (("Born-Bert@secret.example.net", "born-1972-secret", 30417733, 1, "born"), "extract"),
+    4: (("Quoted-Quinn@secret.example.net", "1973-04-05", 40417733, 1, "strange"), "transform"),
+    5: (("Part-Paula@parted.example.net", "1974-05-06", 50417733, 1, "part"), "transform"),
+    6: (("Xyzzy-Changed@secret.example.net", "1975-06-07", 60417733, 1, "changed"), "transform"),
+    7: (
+        ("Cut-Cuthbert-the-Long@secret.example.net", "1976-07-08", 70417733, 1, "cut"),
+        "transform",
+    ),
+    8: (("Mixed-Maria@secret.example.net", "1977-08-09", 80417733, 1, "mixed"), "transform"),
+    9: (("Load-Lotte@secret.example.net", "1978-09-10", 90417733, 1, "refused"), "load"),
 }
 SECRETS: dict[int, tuple[str, ...]] = {
-    2: ("extract-erna", "1971-02-03", "222222"),
-    3: ("born-bert", "born-1972-secret", "333333"),
-    4: ("quoted-quinn", "1973-04-05", "444444"),
-    5: ("part-paula", "parted", "5555555", "5,555,555"),
-    6: ("xyzzy", "yzzyx", "666666"),
-    7: ("cut-cuthbert", "777777"),
-    8: ("mixed-maria", "888888"),
-    9: ("load-lotte", "999999"),
+    2: ("extract-erna", "1971-02-03", "20417733"),
+    3: ("born-bert", "born-1972-secret", "30417733"),
+    4: ("quoted-quinn", "1973-04-05", "40417733"),
+    5: ("part-paula", "parted", "50417733", "50,417,733"),
+    6: ("xyzzy", "yzzyx", "60417733"),
+    7: ("cut-cuthbert", "70417733"),
+    8: ("mixed-maria", "80417733"),
+    9: ("load-lotte", "90417733"),
 }
 COMMANDS = (
     ("run",), ("run", "--json"), ("status",), ("failures",), ("failures", "--causes", "--json"),
@@ -112,9 +118,7 @@ class Secretive:
         self.put(1)
         assert self.place.type("run").code == 0
         if self.destination.startswith("duckdb"):
-            self.place.sql(
-                "INSERT INTO people VALUES (10, 'ten', '1970-01-01', 1, 1, 'refused')"
-            )
+            self.place.sql("INSERT INTO people VALUES (10, 'ten', '1970-01-01', 1, 1, 'refused')")
             assert self.place.type("run").code == 0
             self.at_target("CREATE UNIQUE INDEX one_code ON people (code)")
         else:
@@ -226,7 +230,7 @@ def test_a_retry_reads_the_row_and_says_so(secretive: Secretive) -> None:
         "1 loaded" in answer.out
     )
     assert secretive.at_target("SELECT email, pin FROM people WHERE id = 4") == [
-        ("Quoted-Quinn@secret.example.net", 444444)
+        ("Quoted-Quinn@secret.example.net", 40417733)
     ], "the target has the values"
     assert secretive.type("retry").code == 0
     assert secretive.type("run").code == 0
@@ -242,7 +246,8 @@ def test_what_stops_a_stream_says_none_either(secretive: Secretive, how: str) ->
         "    return people\n"
         "def picky(people):\n"
         f"    if people['email'].str.contains('SECRET').{many}:\n"
-        "        raise ValueError('bad: ' + ', '.join(people['email']) + ' ' + repr(people.email))\n"
+        "        every = ', '.join(people['email'])\n"
+        "        raise ValueError(f'bad: {every} {people.email!r}')\n"
         "    return people\n"
     )
     secretive.write(code=code)

@@ -153,7 +153,7 @@ def _show(cuts: Mapping[Prunable, datetime], counts: Sequence[PruneCount]) -> No
     say()
     rows = [
         (
-            one.stream or "",
+            one.stream,
             one.what,
             f"{one.number:,}",
             size_text(one.size) if one.size else "",
