@@ -120,11 +120,17 @@ def translated(doing: str, where: str, *, record: bool = False) -> Iterator[None
     try:
         yield
     except (psycopg.Error, pa.ArrowException, OSError) as error:
-        raise translate(error, doing, where, record=record) from error
+        raise translate(error, doing, where, record=record) from _cause(error, record=record)
     except Exception as error:
         if not _is_adbc(error):
             raise
-        raise translate(error, doing, where, record=record) from error
+        raise translate(error, doing, where, record=record) from _cause(error, record=record)
+
+
+def _cause(error: Exception, *, record: bool) -> Exception | None:
+    """What a traceback tells of the driver's error; nothing where that would quote a value."""
+    about_a_value = (sqlstate(error) or "").startswith(_DATA)
+    return None if about_a_value and not record else error
 
 
 def _is_adbc(error: Exception) -> bool:
