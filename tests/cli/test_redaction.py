@@ -10,6 +10,8 @@ import duckdb
 import psycopg
 import pytest
 
+from rowtrail.connectors.changes import Changes
+from rowtrail.pipelines import commit, retrying
 from tests.cli.place import Answer, Place
 
 TABLE = (
@@ -169,11 +171,7 @@ def secretive(request: pytest.FixtureRequest, place: Place) -> Iterator[Secretiv
     destination = "duckdb:///target.duckdb"
     if request.param == "postgres":
         destination = request.getfixturevalue("postgres_url")
-    place.sql("DROP TABLE orders")
-    place.sql(TABLE)
-    secretive = Secretive(place, destination)
-    secretive.write()
-    yield secretive
+    yield _people(place, destination)
 
 
 def stages(place: Place) -> dict[int, str]:
@@ -267,6 +265,51 @@ def test_what_stops_a_stream_says_none_either(secretive: Secretive, how: str) ->
     assert leaked(secretive.place.ledger.read_bytes()) == set()
 
 
+def test_what_is_waited_for_says_none(
+    place: Place, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target that is busy is tried again, and that is told at once."""
+    secretive = _people(place, postgres_url)
+    secretive.write(code="def lower(people):\n    return people\n\npicky = lower\n")
+    secretive.put(1)
+    assert place.type("run").code == 0
+    secretive.at_target(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'busy with %', NEW.email USING ERRCODE = '40001'; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON people FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    monkeypatch.setattr(retrying, "PATIENCE", 0.0)
+    monkeypatch.setattr(retrying, "FIRST_WAIT", 0.0)
+    secretive.put(9)
+    answer = secretive.type("run", "--debug")
+    assert answer.code == 1
+    assert "busy with ***" in answer.err and "Trying again" in answer.err
+    assert "busy with ***" in secretive.type("status").out
+    assert secretive.kept() == set()
+
+
+def test_a_mistake_of_ours_says_none(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    secretive = _people(place, "duckdb:///target.duckdb")
+    secretive.put(1, 9)
+
+    def broken(changes: Changes, *rest: object, **more: object) -> None:
+        raise KeyError(changes.rows.column("email")[1].as_py())
+
+    monkeypatch.setattr(commit, "make_plan", broken)
+    answer = secretive.type("run", "--debug")
+    assert answer.code == 1
+    assert "Rowtrail itself is at fault: RuntimeError: KeyError: '***'" in answer.err
+    assert leaked(place.ledger.read_bytes()) == set()
+
+
+def _people(place: Place, destination: str) -> Secretive:
+    place.sql("DROP TABLE orders")
+    place.sql(TABLE)
+    secretive = Secretive(place, destination)
+    secretive.write()
+    return secretive
+
+
 def _ledger(place: Place):  # type: ignore[no-untyped-def]
     from rowtrail.checkpoints.ledger import open_ledger
 
@@ -281,9 +324,7 @@ def _ledger(place: Place):  # type: ignore[no-untyped-def]
     ],
 )
 def test_a_column_that_cannot_be_redacted(place: Place, setting: str, told: str) -> None:
-    place.sql("DROP TABLE orders")
-    place.sql(TABLE)
-    secretive = Secretive(place, "duckdb:///target.duckdb")
+    secretive = _people(place, "duckdb:///target.duckdb")
     secretive.write(FILE.replace('redact = ["email", "Born", "pin"]', setting))
     secretive.put(1)
     for command in ("check", "run"):
