@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pyarrow as pa
-import pytest
 
 from rowtrail.checkpoints.states import (
     BatchState,
@@ -229,15 +226,16 @@ class PruningRules:
         desk.ledger.pruning.trails(cut)
         assert desk.states() == {}
 
-    @pytest.mark.parametrize("days", [2, 1])
-    def test_up_to_when_never_goes_back(self, desk: Desk, clock: FakeClock, days: int) -> None:
+    def test_up_to_when_never_goes_back(self, desk: Desk, clock: FakeClock) -> None:
         """A second pruning with an earlier end leaves what is known of the first."""
-        for position in range(3):
-            desk.close([1], position)
-            clock.advance(DAY)
-        far, near = clock.now - timedelta(days=1), clock.now - timedelta(days=days)
-        desk.ledger.pruning.trails(far)
-        desk.ledger.pruning.trails(near)
+        desk.fail(8, 4)
+        clock.advance(DAY)
+        near = clock()
+        ended(desk, 7, 5)
+        clock.advance(DAY)
+        far = clock()
+        assert len(desk.ledger.pruning.images(far)) == 1
+        assert len(desk.ledger.pruning.images(near, open_ones=True)) == 1
         (pruned,) = desk.ledger.pruning.pruned("orders")
         assert pruned.upto == far
 

@@ -216,7 +216,8 @@ def test_what_is_left_of_a_message_still_helps(secretive: Secretive) -> None:
         assert "Image  kept, without email, born, pin, which are redacted" in told[one]
 
 
-def test_a_retry_reads_the_row_and_says_so(secretive: Secretive) -> None:
+def test_a_retry_reads_the_row_and_says_so(place: Place) -> None:
+    secretive = _people(place, "duckdb:///target.duckdb")
     secretive.fill()
     secretive.type("run")
     secretive.write(code="def lower(people):\n    return people\n\npicky = lower\n")
@@ -235,8 +236,9 @@ def test_a_retry_reads_the_row_and_says_so(secretive: Secretive) -> None:
 
 
 @pytest.mark.parametrize("how", ["alone", "together"])
-def test_what_stops_a_stream_says_none_either(secretive: Secretive, how: str) -> None:
+def test_what_stops_a_stream_says_none_either(place: Place, how: str) -> None:
     """A transform that is broken, and rows that fail only together."""
+    secretive = _people(place, "duckdb:///target.duckdb")
     many = "any()" if how == "alone" else "sum() > 1"
     code = (
         "def lower(people):\n"
@@ -258,11 +260,11 @@ def test_what_stops_a_stream_says_none_either(secretive: Secretive, how: str) ->
         answer = secretive.type(*line)
         assert answer.code == (1 if line[0] != "check" or how == "alone" else answer.code)
         assert "transform picky:picky" in answer.out + answer.err
-    with closing(_ledger(secretive.place)) as ledger:
+    with closing(_ledger(place)) as ledger:
         record = ledger.streams.get("people")
         assert record is not None and record.state_reason is not None
         assert "bad: ***" in record.state_reason
-    assert leaked(secretive.place.ledger.read_bytes()) == set()
+    assert leaked(place.ledger.read_bytes()) == set()
 
 
 def test_what_is_waited_for_says_none(

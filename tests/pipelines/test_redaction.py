@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
@@ -12,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rowtrail.checkpoints.states import Stage
 from rowtrail.connectors.base import Capture
+from rowtrail.connectors.changes import (
+    Changes,
+    Operation,
+    Version,
+    constant_versions,
+    operations_array,
+)
 from rowtrail.connectors.errors import (
     ConfigurationError,
     OwnershipError,
@@ -24,8 +33,11 @@ from rowtrail.connectors.errors import (
 )
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.pipelines.definition import PatternDefinition, StreamDefinition
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import EveryProbeFailedError, FailsTogetherError
+from rowtrail.pipelines.plan import new_failure
 from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction, redaction_of
+from rowtrail.pipelines.stages import FailedRow
 
 REDACTION = Redaction(
     columns=frozenset({"email"}), names=frozenset({"id", "email", "note", "people"})
@@ -161,6 +173,33 @@ def test_a_mistake_of_ours_says_no_value_either() -> None:
 def test_errors_about_records_can_be_left_for_later() -> None:
     with pytest.raises(RecordError, match="ann"), REDACTION.telling(rows("ann"), records=False):
         raise RecordError("ann")
+
+
+def test_a_value_that_a_transform_moved_is_not_told_of_a_failed_load() -> None:
+    """The row at the target has it in another column; the row as it was read tells it."""
+    changes = Changes(
+        stream="people",
+        schema=TableSchema(
+            table="people",
+            columns=(Column(name="id", type=pa.int64()), Column(name="Email", type=pa.string())),
+            key=("id",),
+        ),
+        rows=rows("ann@b.c").select(["id", "Email"]),
+        operations=operations_array([Operation.INSERT]),
+        versions=constant_versions(Version(1, 1, 0, 0), 1),
+        position="",
+    )
+    moved = pa.RecordBatch.from_pydict({"id": [0], "contact": ["ann@b.c"]})
+    failed = FailedRow(
+        row=0, stage=Stage.LOAD, error_class="E", message="no ann@b.c", transformed=moved
+    )
+    failure = new_failure(changes, failed, None, Keeping(redaction=REDACTION))
+    assert failure.message == "no ***"
+    other = new_failure(
+        changes, replace(failed, message="no ***"), None, Keeping(redaction=REDACTION)
+    )
+    assert failure.fingerprint == other.fingerprint, "it is made from what is kept"
+    assert failure.transformed is None and b"ann" not in (failure.extracted or b"")
 
 
 PEOPLE = TableSchema(
