@@ -14,6 +14,7 @@ from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RowtrailError, TargetMissingError, TransientError
 from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.image_keys import ImageKeys
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.opening import existing_ledger
@@ -61,7 +62,7 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
     finally:
         source.close()
     return Checked(
-        problems=tuple(_check_target(definition) + problems + told),
+        problems=tuple(_check_target(definition) + _check_keys(definition) + problems + told),
         streams=tuple(stream.name for stream in definition.streams),
         retained_log=kept,
     )
@@ -124,6 +125,16 @@ def _check_target(definition: PipelineDefinition) -> list[Problem]:
         return _check_ledger(definition, {one.ledger_id for one in receipts})
     except (RowtrailError, LedgerError) as error:
         return [Problem(stream=None, message=str(error), remedy="")]
+
+
+def _check_keys(definition: PipelineDefinition) -> list[Problem]:
+    """Whether images can be encrypted as the pipeline wants it."""
+    try:
+        if definition.image_keys:
+            ImageKeys(definition.image_keys)
+    except RowtrailError as error:
+        return [Problem(stream=None, message=str(error), remedy="")]
+    return []
 
 
 def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[Problem]:

@@ -22,13 +22,8 @@ from rowtrail.pipelines.isolation import (
     EveryProbeFailedError,
     FailsTogetherError,
 )
-from rowtrail.pipelines.value_texts import texts_of, words_of
-
-MASK = "***"
-_SHORT = 4
-"""A shorter value is masked as a word of its own only, else `a` would go out of every word."""
-_PREFIX = 12
-"""A value that a message cuts off is known by so many characters."""
+from rowtrail.pipelines.masking import MASK, without
+from rowtrail.pipelines.value_texts import texts_in, texts_of, words_of
 
 _TYPES = frozenset(("str", "int", "float", "bool", "bytes", "list", "dict", "date", "datetime"))
 """What Python and Arrow quote of a value that says nothing of it: `got a 'str' object`."""
@@ -66,7 +61,7 @@ class Redaction:
         """
         if not self.columns or not message:
             return message
-        message = _without(message, self._texts(rows, whole=len(rows) > 1))
+        message = without(message, self._texts(rows))
         if quoted:
             message = self._without_quotations(message, rows)
         return _DETAIL.sub(self._detail, message)
@@ -106,15 +101,17 @@ class Redaction:
         error.__cause__ = error.__context__ = None
         return error
 
-    def _texts(self, rows: pa.RecordBatch, *, whole: bool) -> set[str]:
-        """All texts in which a redacted value may stand in a message."""
+    def _texts(self, rows: pa.RecordBatch) -> set[str]:
+        """All texts in which a redacted value may stand in a message.
+
+        Of one row its parts, too: of many they would be so many that any word was among them.
+        """
         texts: set[str] = set()
         for name, column in zip(rows.schema.names, rows.columns, strict=True):
             if name.lower() in self.columns:
-                nested = pa.types.is_nested(column.type)  # Arrow has no `unique` of these
-                for value in column if nested else column.unique():
-                    texts.update(texts_of(value))
-                    texts.update(() if whole else words_of(value))
+                texts.update(texts_in(column))
+                if len(rows) == 1:
+                    texts.update(words_of(column[0]))
         return texts
 
     def _without_quotations(self, message: str, rows: pa.RecordBatch) -> str:
@@ -184,31 +181,3 @@ def cannot_redact(stream: str, column: str, because: str) -> str:
 
 def _words(error: Exception) -> str:
     return str(error) if isinstance(error, RowtrailError) else f"{type(error).__name__}: {error}"
-
-
-def _without(message: str, texts: set[str]) -> str:
-    """The message with `***` for each of the texts, whatever their case."""
-    lowered = message.lower()
-    found = []
-    for text in texts:
-        there = _there(text, lowered)
-        if there:
-            whole = re.escape(there)
-            found.append(whole if len(there) >= _SHORT else rf"(?<!\w){whole}(?!\w)")
-    if not found:
-        return message
-    longest_first = sorted(found, key=len, reverse=True)
-    return re.sub("|".join(longest_first), MASK, message, flags=re.IGNORECASE)
-
-
-def _there(text: str, lowered: str) -> str:
-    """As much of the beginning of the text as the message has; nothing where that is too little."""
-    small = text.lower()
-    if small in lowered:
-        return text
-    if len(text) <= _PREFIX or small[:_PREFIX] not in lowered:
-        return ""
-    length = _PREFIX
-    while length < len(text) and small[: length + 1] in lowered:
-        length += 1
-    return text[:length]

@@ -11,9 +11,12 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _WORD = 4
 """Shorter parts of a value are no secret by themselves."""
+_PLAIN = r"^[!#-&(-\[\]-~]([ !#-&(-\[\]-~]*[!#-&(-\[\]-~])?$"
+"""Printable ASCII with neither quotes nor backslashes, and no blank at either end."""
 
 
 def texts_of(value: pa.Scalar) -> Iterator[str]:
@@ -28,6 +31,20 @@ def texts_of(value: pa.Scalar) -> Iterator[str]:
         if text.strip():
             yield text
             yield text.strip()
+
+
+def texts_in(column: pa.Array) -> Iterator[str]:
+    """The spellings of all values of a column. Of plain text there is but one, and it is quick."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        values = column.unique().drop_null()
+        plain = pc.match_substring_regex(values, _PLAIN)
+        yield from values.filter(plain).to_pylist()
+        rest = values.filter(pc.invert(plain))
+    else:
+        # Arrow has no `unique` of nested types.
+        rest = column if pa.types.is_nested(column.type) else column.unique()
+    for value in rest:
+        yield from texts_of(value)
 
 
 def words_of(value: pa.Scalar) -> Iterator[str]:

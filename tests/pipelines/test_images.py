@@ -15,6 +15,7 @@ from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import Failure
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines import image_keys
+from rowtrail.pipelines.check import check_pipeline
 from rowtrail.pipelines.image_keys import ImageKeys, is_key, keys_in
 from rowtrail.pipelines.images import (
     SEALED,
@@ -220,6 +221,8 @@ def test_without_the_package_nothing_is_read(
 ) -> None:
     monkeypatch.setattr(image_keys, "PACKAGE", "no_such_package_of_cryptography")
     spoil(world)
+    (problem,) = check_pipeline(pipeline(world, picky, KEYS[0]).definition).problems
+    assert problem.fatal and "is not installed" in problem.message
     result = pipeline(world, picky, KEYS[0]).run()
     assert "pip install 'rowtrail[encryption]'" in (result.streams["orders"].error or "")
     assert not Path(world.target).exists() or world.query("SELECT * FROM _rowtrail_gaps") == []

@@ -35,6 +35,7 @@ from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.pipelines.definition import PatternDefinition, StreamDefinition
 from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import EveryProbeFailedError, FailsTogetherError
+from rowtrail.pipelines.masking import LONGEST, PREFIX, SHORT, without
 from rowtrail.pipelines.plan import new_failure
 from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction, redaction_of
 from rowtrail.pipelines.stages import FailedRow
@@ -101,6 +102,25 @@ def test_a_short_value_goes_as_a_word_only() -> None:
 def test_what_a_message_cut_off_goes_as_far_as_it_stands_there() -> None:
     value = "correct horse battery staple"
     assert REDACTION.masked("bad: correct horse ba…", rows(value)) == "bad: ***…"
+
+
+@given(
+    st.lists(st.text("abX é'İ", min_size=1, max_size=30).filter(str.strip), max_size=6),
+    st.text("abx é'", max_size=20),
+)
+def test_nothing_known_is_left_whatever_stands_around_it(values: list[str], between: str) -> None:
+    """Of many values at once, whole or without their end."""
+    long = [value for value in values if len(value) >= SHORT]
+    message = "-".join(between.join((value, value[:PREFIX], value.upper())) for value in long)
+    told = without(message, values).lower()
+    assert all(value.lower() not in told for value in long)
+
+
+def test_a_message_without_end_is_cut() -> None:
+    told = REDACTION.masked("x" * LONGEST + "ann@b.c", rows("ann@b.c"))
+    assert told.startswith("xxx") and told.endswith("x…") and len(told) <= LONGEST
+    at_the_end = "y" * (LONGEST - 5) + "correct horse"
+    assert "corr" not in REDACTION.masked(at_the_end, rows("correct horse battery"))
 
 
 def test_the_parts_of_one_word_go_of_one_row() -> None:

@@ -57,7 +57,7 @@ def prune(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Drops old images and trails from the ledger; without a choice, as [retention] says."""
+    """Drops old images and trails from the ledger; without a choice, as the settings say."""
     from rowtrail.pipelines.retention import prune as prune_one
 
     definition = read_known_pipeline(pipeline)
@@ -146,7 +146,7 @@ def _show(cuts: Mapping[Prunable, datetime], counts: Sequence[PruneCount]) -> No
     from rowtrail.pipelines.sizes import size_text
 
     for what, before in cuts.items():
-        say(f"{what.capitalize()} that ended before {when(before)} UTC:")
+        say(f"{what.capitalize()} of what ended before {when(before)} UTC")
     if not counts:
         say("There are none.")
         return
@@ -178,7 +178,7 @@ def _tell_end(counts: Sequence[PruneCount], sizes: tuple[int, int] | None) -> No
     from rowtrail.pipelines.sizes import size_text
 
     if counts:
-        say("Pruned. What was pruned, and up to when, is told with each record of these streams.")
+        say("Pruned; `rowtrail record` says so of each record that it may concern.")
     if sizes is not None:
         say(f"The ledger's file had {size_text(sizes[0])} and has {size_text(sizes[1])} now.")
     elif counts:
