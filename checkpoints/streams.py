@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, or_, select
 
 from rowtrail.checkpoints import pages, tables
 from rowtrail.checkpoints.errors import LedgerError, UnknownError
@@ -97,10 +97,14 @@ class Streams:
                 else row.id
             )
             pages.drop(connection, stream_id)
-            held_back = and_(failures.c.stream_id == stream_id, failures.c.ended_at.is_(None))
+            with_image = and_(
+                failures.c.stream_id == stream_id,
+                failures.c.ended_at.is_(None),
+                or_(failures.c.extracted.is_not(None), failures.c.transformed.is_not(None)),
+            )
             connection.execute(
                 failures.update()
-                .where(held_back)
+                .where(with_image)
                 .values(
                     extracted=None,
                     transformed=None,

@@ -81,6 +81,25 @@ class PruningRules:
         (entry,) = desk.ledger.trail(record(8))
         assert entry.detail.endswith("no such country; no image: 3.2 MB is more")
 
+    def test_a_ledger_that_was_behind_says_why_images_went(self, desk: Desk) -> None:
+        desk.fail(7, 5)
+        desk.fail(8, 6, extracted=None, image_note="no image: as it was")
+        desk.ledger.streams.adopt(
+            "orders",
+            capture="cursor",
+            target="orders",
+            epoch=1,
+            position="after 9",
+            read_number=9,
+            sequence=9,
+            batch_id="elsewhere",
+        )
+        notes = [one.image_note for one in desk.ledger.failures.list()]
+        assert notes == [
+            "no image: the record may have changed while the ledger was lost",
+            "no image: as it was",
+        ]
+
     def test_old_trails_go_with_all_that_belongs_to_them(
         self, desk: Desk, clock: FakeClock
     ) -> None:
