@@ -267,6 +267,37 @@ def test_what_stops_a_stream_says_none_either(place: Place, how: str) -> None:
     assert leaked(place.ledger.read_bytes()) == set()
 
 
+@pytest.mark.parametrize("capture", ["log", "trigger", "snapshot"])
+def test_rows_of_postgresql_that_cannot_be_read_whole(
+    place: Place, postgres_url: str, capture: str
+) -> None:
+    """In a first read, and in a later one from the log, the change log or another snapshot."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE people (id int PRIMARY KEY, email text, born date, pin int, code text)"
+        )
+        connection.execute("INSERT INTO people VALUES (1, 'fine', '2000-01-01', 1, 'x')")
+        connection.execute(_PERSON, (2, SECRETS[2][0], "x"))
+        secretive = _people(place, "duckdb:///target.duckdb")
+        file = FILE.replace("sqlite:///source.db", postgres_url)
+        file = file.replace('"trigger"', f'"{capture}"')
+        secretive.write(file, "def lower(people):\n    return people\n\npicky = lower\n")
+        assert secretive.type("run").code == 3
+        connection.execute(_PERSON, (3, SECRETS[3][0], "x"))
+        connection.execute("UPDATE people SET code = 'y' WHERE id = 2")
+        assert secretive.type("run", "--debug").code == 3
+        assert stages(place) == {2: "extract", 3: "extract"}
+        for line in (("record", "people", "3"), ("retry", "--debug"), ("failures", "--json")):
+            secretive.type(*line)
+        assert secretive.kept() == set()
+        connection.execute("UPDATE people SET born = '1972-01-01'")
+        assert secretive.type("retry").code == 0
+    assert secretive.at_target("SELECT email FROM people WHERE id = 3") == [("born-bert",)]
+
+
+_PERSON = "INSERT INTO people VALUES (%s, %s, 'infinity', 5, %s)"
+
+
 def test_what_is_waited_for_says_none(
     place: Place, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
