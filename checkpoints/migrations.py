@@ -29,13 +29,15 @@ class Identity:
 Migration = Callable[[Connection], None]
 
 
-def _notes_of_images_and_prunings(connection: Connection) -> None:
+def _to_version_2(connection: Connection) -> None:
+    """What a waiting change waits for, what is to be known of an image, and what was pruned."""
     for table in (tables.prepared_failures, tables.failures):
-        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN image_note TEXT")
+        for column in ("waits_for", "image_note"):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column} TEXT")
     tables.pruned.create(connection)
 
 
-MIGRATIONS: Mapping[int, Migration] = {2: _notes_of_images_and_prunings}
+MIGRATIONS: Mapping[int, Migration] = {2: _to_version_2}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

@@ -162,6 +162,7 @@ class NewFailure:
     transformed: bytes | None  # likewise, where the load failed
     image_note: str | None = None  # what the image lacks, or why there is none
     state: FailureState = FailureState.FAILED
+    waits_for: RecordId | None = None  # of the same stream: the record that a waiting one is behind
     since: datetime | None = None  # where it is known from a target's gaps; None: now
 
 
@@ -188,6 +189,7 @@ class Failure:
     message: str
     fingerprint: str
     code_fingerprint: str | None
+    waits_for: RecordId | None  # of the same stream: the record that a waiting one is behind
     attempts: int
     first_at: datetime
     last_at: datetime
@@ -232,6 +234,7 @@ class HeldBack:
     record_id: RecordId
     version: VersionTuple
     state: FailureState
+    waits_for: RecordId | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,8 @@ from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
 from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
-from rowtrail.pipelines.stages import Staged, stage, target_schema
+from rowtrail.pipelines.staged import Staged
+from rowtrail.pipelines.stages import stage, target_schema
 
 SAMPLE_ROWS = 1_000
 
@@ -205,4 +206,4 @@ def _check_row_wise(
 
 def _run(stream: StreamDefinition, changes: Changes, redaction: Redaction) -> Staged:
     budget = Budget(SAMPLE_ROWS * 20)
-    return stage(changes, budget, steps=stream.transforms, redaction=redaction)
+    return stage(changes, budget, (), steps=stream.transforms, redaction=redaction)

@@ -16,19 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.errors import LedgerError
-from rowtrail.checkpoints.record_id import from_arrow
+from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
-from rowtrail.pipelines.endings import ends_of, matches
+from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
+from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.retrying import Patience
-from rowtrail.pipelines.stages import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged
+from rowtrail.pipelines.waiting import blockers, blockers_within
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
@@ -74,7 +76,7 @@ class Lane:
     breakers: BreakerCount
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
-    stage: Callable[[Changes, Budget], Staged]
+    stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
     images: Keeping  # what is kept and told of a row that fails
@@ -126,8 +128,10 @@ def commit_batch(
     clock = _Clock()
     batch = lane.ledger.batches.open(lane.run_id, lane.stream.name, kind, lane.epoch)  # 1
     lane.faults(Point.OPENED)
+    before = _blockers(lane, changes, kind)
     with _abandoning(lane, batch):
-        staged = lane.stage(changes, budget)  # 2
+        staged = lane.stage(changes, budget, before)  # 2
+        lane.breakers.check_waiting(_waiting(lane) + len(staged.waiting) if staged.waiting else 0)
         plan = make_plan(
             changes,
             staged,
@@ -136,9 +140,10 @@ def commit_batch(
             images=lane.images,
             moves_position=kind is BatchKind.CAPTURE,
         )
+        plan = _hold(lane, changes, plan, before, kind)
         lane.breakers.add(
             read=len(changes) + len(changes.rejected),
-            failed=len(plan.failures),
+            failed=plan.failed,
             deleted=plan.deletes if kind is BatchKind.CAPTURE else 0,
         )
     lane.faults(Point.STAGED)
@@ -159,10 +164,14 @@ def commit_batch(
         )
         try:
             with clock.measure(Stage.LOAD):
-                superseded = lane.patience.retry(partial(_write, lane, plan, receipt, ended))  # 4
+                complete = closed_gaps(ended, lane.held.all())
+                superseded = lane.patience.retry(
+                    partial(_write, lane, plan, receipt, complete)
+                )  # 4
         except RecordError:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
                 plan = isolate_load(lane, changes, plan, receipt, budget)
+                plan = _hold(lane, changes, plan, before, kind)
     lane.faults(Point.WRITTEN)
     with clock.measure("ledger"):
         rows = pc.indices_nonzero(superseded).cast(pa.uint32())
@@ -179,8 +188,30 @@ def commit_batch(
         filtered_by=staged.dropped_by,
         seconds={**clock.seconds, **{key.value: spent for key, spent in staged.seconds.items()}},
         attempts=budget.spent,
-        failed_records=tuple(str(failure.record_id) for failure in plan.failures),
+        failed_records=plan.failed_records(),
     )
+
+
+def _blockers(lane: Lane, changes: Changes, kind: BatchKind) -> tuple[HeldBack, ...]:
+    """What the changes of this batch may have to wait for; a retry or replay is in its turn."""
+    if kind is not BatchKind.CAPTURE:
+        return ()
+    policy = lane.stream.policy
+    return (*blockers(policy, lane.held.all()), *blockers_within(policy, changes))
+
+
+def _waiting(lane: Lane) -> int:
+    """How many changes of the stream wait already."""
+    return sum(one.state is FailureState.WAITING for one in lane.held.all())
+
+
+def _hold(
+    lane: Lane, changes: Changes, plan: Plan, before: Sequence[HeldBack], kind: BatchKind
+) -> Plan:
+    """Holds back what has to wait for a change that failed."""
+    if kind is not BatchKind.CAPTURE or not plan.failures:
+        return plan
+    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint, lane.images)
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:
@@ -227,13 +258,13 @@ def _write(
     lane: Lane,
     plan: Plan,
     receipt: Receipt,
-    ended: Sequence[HeldBack],
+    complete: Sequence[RecordId],
     *,
     probe: bool = False,
 ) -> pa.Array:
     # Here already, since patience tells what it waits for.
     with lane.images.redaction.telling(plan.rows, records=False):
-        return lane.destination.write(plan.load(receipt, ended), probe=probe)
+        return lane.destination.write(plan.load(receipt, complete), probe=probe)
 
 
 def make_receipt(
@@ -316,5 +347,6 @@ def counts_of(plan: Plan, superseded: pa.Array) -> Counts:
         filtered=int(np.count_nonzero(~late & dropped)),
         folded=len(plan.folded_operations),
         superseded=int(np.count_nonzero(late)),
-        failed=len(plan.failures),
+        failed=plan.failed,
+        waiting=plan.waiting,
     )

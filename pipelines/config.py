@@ -25,10 +25,12 @@ from rowtrail.pipelines.config_model import (
 from rowtrail.pipelines.definition import (
     DEFAULT_IMAGE_BYTES,
     DEFAULT_RETAINED_LOG,
+    DEFAULT_RETRIES,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Policy,
     Retention,
     StreamDefinition,
 )
@@ -257,6 +259,8 @@ def _stream(
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
         batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
         capture_images=given.get("capture_images", True),
+        policy=Policy(given.get("policy", "latest")),
+        retries=given.get("retries", DEFAULT_RETRIES),
         image_bytes=given.get("image_bytes", DEFAULT_IMAGE_BYTES),
         redact=tuple(section.redact or ()),
         redact_where_found=tuple(defaults.redact or ()),

@@ -12,6 +12,7 @@ from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
     LONGEST_SLOT,
     PipelineDefinition,
+    Policy,
     StreamDefinition,
 )
 from rowtrail.pipelines.image_keys import NO_KEY, is_key
@@ -80,6 +81,20 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
         )
     if stream.columns and stream.exclude:
         mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
+    if stream.policy is Policy.BLOCK and not stream.capture_images:
+        mistakes.add(
+            (*place, "policy"),
+            "block keeps the changes that wait in the ledger, which `capture_images = false` "
+            "forbids; set one of the two otherwise",
+        )
+    if stream.policy is Policy.BLOCK and (stream.redact or stream.redact_where_found):
+        mistakes.add(
+            (*place, "policy"),
+            "block keeps the changes that wait in the ledger as they are, which `redact` forbids; "
+            "set one of the two otherwise",
+        )
+    if stream.retries < 0:
+        mistakes.add((*place, "retries"), "should be 0 or more")
     if stream.image_bytes < 1:
         mistakes.add((*place, "image_bytes"), "should be more than 0 bytes")
     redacted = {name.lower() for name in (*stream.redact, *stream.redact_where_found)}

@@ -42,13 +42,16 @@ class Keeping:
     redaction: Redaction = NOTHING_REDACTED
     keys: ImageKeys | None = None
 
-    def extracted(self, row: pa.RecordBatch) -> Kept:
-        """The row as it was read, less what is redacted."""
+    def extracted(self, row: pa.RecordBatch, *, waits: bool = False) -> Kept:
+        """The row as it was read, less what is redacted.
+
+        A row that `waits` behind a failed one is kept whatever its size: nothing else has it.
+        """
         if not self.wanted:
             return Kept(image=None, note=NOT_KEPT)
         row, redacted = self.redaction.blanked(row)
         image = to_image(row, redacted)
-        if len(image) > self.most_bytes:
+        if len(image) > self.most_bytes and not waits:
             return Kept(image=None, note=_too_large(len(image), self.most_bytes))
         notes = [] if self.keys is None else ["encrypted"]
         if redacted:

@@ -154,6 +154,10 @@ def test_what_is_kept_of_failed_records(folder: Path, monkeypatch: pytest.Monkey
             "line 9, streams.orders.redact: holds Id, which is part of the key or the cursor",
         ),
         (
+            HEAD + ORDERS + 'policy = "block"\nredact = ["email"]\n',
+            "line 8, streams.orders.policy: block keeps the changes that wait in the ledger as",
+        ),
+        (
             HEAD + ORDERS + "image_bytes = 0\n",
             "line 8, streams.orders.image_bytes: should be more than 0 bytes",
         ),

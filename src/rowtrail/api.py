@@ -17,10 +17,12 @@ from rowtrail.pipelines.definition import (
     DEFAULT_IMAGE_BYTES,
     DEFAULT_READERS,
     DEFAULT_RETAINED_LOG,
+    DEFAULT_RETRIES,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Policy,
     Retention,
     StreamDefinition,
 )
@@ -70,6 +72,8 @@ class Stream:
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    policy: str = "latest"  # latest, block or reread: later changes of a failed record
+    retries: int = DEFAULT_RETRIES  # that runs make by themselves, with back-off
     image_bytes: int | str = DEFAULT_IMAGE_BYTES  # of a larger failed row no image is kept
     redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
@@ -118,6 +122,8 @@ class Stream:
             ),
             batch_rows=self.batch_rows,
             capture_images=self.capture_images,
+            policy=_word(Policy, self.policy, name, "policy"),
+            retries=self.retries,
             image_bytes=_image_bytes(self.image_bytes, name),
             redact=tuple(self.redact),
         )

@@ -180,6 +180,12 @@ def test_a_damaged_image_is_not_used(world: World, picky: dict[str, bool]) -> No
     assert "the row at the source (its image is damaged): 1 loaded" in retried.text
 
 
+def test_what_waits_is_kept_whatever_its_size() -> None:
+    keeping = Keeping(most_bytes=10)
+    assert keeping.extracted(ROW).image is None
+    assert from_image(keeping.extracted(ROW, waits=True).image or b"").equals(ROW)
+
+
 def test_an_image_says_what_was_redacted() -> None:
     keeping = Keeping(redaction=Redaction(columns=frozenset({"note"})))
     kept = keeping.extracted(ROW)

@@ -87,9 +87,9 @@ CREATE TABLE batches (
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
 
-CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
-
 CREATE INDEX batches_by_stream ON batches (stream_id, id);
+
+CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
 
 CREATE TABLE decisions (
 	id BIGINT NOT NULL, 
@@ -162,6 +162,7 @@ CREATE TABLE prepared_failures (
 	message TEXT NOT NULL, 
 	fingerprint TEXT NOT NULL, 
 	code_fingerprint TEXT, 
+	waits_for TEXT, 
 	image_note TEXT, 
 	extracted BLOB, 
 	transformed BLOB, 
@@ -197,6 +198,7 @@ CREATE TABLE failures (
 	message TEXT NOT NULL, 
 	fingerprint TEXT NOT NULL, 
 	code_fingerprint TEXT, 
+	waits_for TEXT, 
 	attempts INTEGER NOT NULL, 
 	first_at BIGINT NOT NULL, 
 	last_at BIGINT NOT NULL, 
