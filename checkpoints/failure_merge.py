@@ -45,6 +45,7 @@ _COPIED = (
     "fingerprint",
     "code_fingerprint",
     "waits_for",
+    "image_note",
     "extracted",
     "transformed",
 )
@@ -137,6 +138,14 @@ def _count_repeated(connection: Connection, batch: Row[Any], now: datetime) -> N
             last_at=now,
             run_id=batch.run_id,
             batch=batch.id,
+            # An image that stays goes on as it was.
+            image_note=case(
+                (
+                    prepared.c.extracted.is_(None) & failures.c.extracted.is_not(None),
+                    failures.c.image_note,
+                ),
+                else_=prepared.c.image_note,
+            ),
             extracted=func.coalesce(prepared.c.extracted, failures.c.extracted),
             transformed=prepared.c.transformed,
             **{name: prepared.c[name] for name in _REPLACED},

@@ -66,7 +66,7 @@ class Failures:
             return _record(_known(connection.execute(query).one_or_none(), failure_id))
 
     def image(self, failure_id: int) -> tuple[bytes | None, bytes | None]:
-        """The extracted and the transformed row, each an Arrow IPC stream. Raises UnknownError."""
+        """The extracted and the transformed row, as they were kept. Raises UnknownError."""
         with self._store.read() as connection:
             query: Select[Any] = select(*_IMAGES).where(failures.c.id == failure_id)
             row = _known(connection.execute(query).one_or_none(), failure_id)
@@ -325,4 +325,5 @@ def _record(row: Row[Any]) -> Failure:
         run_id=row.run_id,
         batch_id=row.batch_id,
         has_image=bool(row.has_image),
+        image_note=row.image_note,
     )

@@ -15,6 +15,7 @@ from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.failures import Failures
 from rowtrail.checkpoints.leases import Leases
 from rowtrail.checkpoints.migrations import Identity
+from rowtrail.checkpoints.pruning import Pruning
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.runs import Runs
 from rowtrail.checkpoints.selections import Selection
@@ -41,6 +42,7 @@ class Ledger:
         self.failures = Failures(store)
         self.decisions = Decisions(store)
         self.leases = Leases(store)
+        self.pruning = Pruning(store)
         self._store = store
 
     def trail(self, record_id: RecordId) -> list[TrailEntry]:
@@ -59,6 +61,17 @@ class Ledger:
     def backup(self, path: str | Path) -> None:
         """Copies the ledger to a new file (mode 600) while it is in use."""
         sqlite.back_up(self._store.engine, Path(path))
+
+    def shrink(self) -> tuple[int, int]:
+        """Gives the room of what was pruned back to the disk; returns the bytes before and after.
+
+        Needs as much room again for the time being. Raises LedgerBusyError while others write.
+        """
+        return sqlite.shrink(self._store.engine, Path(self._store.location))
+
+    def settle_files(self) -> None:
+        """Nothing that was deleted is in the ledger's files from now on, unless others read."""
+        sqlite.checkpoint(self._store.engine)
 
     def close(self) -> None:
         self._store.engine.dispose()

@@ -99,6 +99,7 @@ def failure_values(failure: NewFailure) -> _Values:
         "fingerprint": failure.fingerprint,
         "code_fingerprint": failure.code_fingerprint,
         "waits_for": None if failure.waits_for is None else failure.waits_for.key_text(),
+        "image_note": failure.image_note,
         "extracted": failure.extracted,
         "transformed": failure.transformed,
     }

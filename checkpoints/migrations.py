@@ -30,10 +30,13 @@ Migration = Callable[[Connection], None]
 
 
 def _to_2(connection: Connection) -> None:
-    """Changes wait for others; decisions are about groups, and replays about records that nobody
-    has named, or from another origin than the source."""
+    """Changes wait for others; what is to be known of an image, and what was pruned; decisions are
+    about groups, and replays about records that nobody has named, or from another origin than the
+    source."""
     for table in (tables.prepared_failures, tables.failures):
-        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN waits_for TEXT")
+        for name in ("waits_for", "image_note"):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} TEXT")
+    tables.pruned.create(connection)
     for column in (
         "failure_group TEXT",
         "origin TEXT",

@@ -162,8 +162,9 @@ class NewFailure:
     message: str  # values of redacted columns are masked already
     fingerprint: str  # equal for failures of one cause
     code_fingerprint: str | None  # of the transforms that ran
-    extracted: bytes | None  # Arrow IPC stream of one row; None when images are not kept
+    extracted: bytes | None  # an image of one row, as the engine made it; None when it is not kept
     transformed: bytes | None  # likewise, where the load failed
+    image_note: str | None = None  # what the image lacks, or why there is none
     state: FailureState = FailureState.FAILED
     waits_for: RecordId | None = None  # of the same stream: the record that a waiting one is behind
     since: datetime | None = None  # where it is known from a target's gaps; None: now
@@ -199,6 +200,7 @@ class Failure:
     run_id: str  # of the last attempt, as is `batch_id`
     batch_id: str | None  # None: restored from a target's gaps
     has_image: bool
+    image_note: str | None = None  # what the image lacks, or why there is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +316,32 @@ class Decision:
     group: str | None = None  # the records are those that a group had when it was asked for
     origin: Origin | None = None  # of a replay; None: the source
     selection: Selection | None = None  # of a replay: instead of record ids
+
+
+class Prunable(StrEnum):
+    """What is pruned by age; see pruning.py."""
+
+    IMAGES = "images"
+    TRAILS = "trails"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruned:
+    """What the ledger has kept of a stream and keeps no longer."""
+
+    what: Prunable
+    upto: datetime  # what ended before is gone, or as good as
+    at: datetime  # when it was pruned last
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneCount:
+    """What of one stream goes, or would go."""
+
+    stream: str
+    what: str  # images of ended failures, batches, …
+    number: int
+    size: int  # bytes; 0 for what is small
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, or_, select
 
 from rowtrail.checkpoints import pages, tables
 from rowtrail.checkpoints.errors import LedgerError, UnknownError
@@ -97,9 +97,19 @@ class Streams:
                 else row.id
             )
             pages.drop(connection, stream_id)
-            held_back = and_(failures.c.stream_id == stream_id, failures.c.ended_at.is_(None))
+            with_image = and_(
+                failures.c.stream_id == stream_id,
+                failures.c.ended_at.is_(None),
+                or_(failures.c.extracted.is_not(None), failures.c.transformed.is_not(None)),
+            )
             connection.execute(
-                failures.update().where(held_back).values(extracted=None, transformed=None)
+                failures.update()
+                .where(with_image)
+                .values(
+                    extracted=None,
+                    transformed=None,
+                    image_note="no image: the record may have changed while the ledger was lost",
+                )
             )
             self._update(
                 connection,
@@ -201,6 +211,7 @@ def _delete_all(connection: Connection, stream_id: int) -> None:
     for table in (
         tables.outcomes,
         tables.pages,
+        tables.pruned,
         tables.failures,
         tables.decision_records,
         tables.decisions,

@@ -203,6 +203,11 @@ def _image_columns() -> list[Column[Any]]:
     return [Column("extracted", LargeBinary), Column("transformed", LargeBinary)]
 
 
+def _image_note_column() -> Column[Any]:
+    # What is to be known of the image: what it lacks, or why there is none.
+    return Column("image_note", Text)
+
+
 # Failures and ends of a manifest, until its batch is closed.
 prepared_failures = Table(
     "prepared_failures",
@@ -213,6 +218,7 @@ prepared_failures = Table(
     Column("key_text", Text, nullable=False),
     *_version_columns(),
     *_failure_columns(),
+    _image_note_column(),
     *_image_columns(),
 )
 Index("prepared_failures_by_key", prepared_failures.c.batch, prepared_failures.c.key)
@@ -244,6 +250,7 @@ failures = Table(
     Column("ended_at", Instant),
     Column("ended_batch", ForeignKey("batches.id")),
     Column("ended_decision", BigInteger),
+    _image_note_column(),
     *_image_columns(),
 )
 Index("failures_by_key", failures.c.stream_id, failures.c.key)
@@ -306,6 +313,17 @@ decision_records = Table(
     Column("key_text", Text, nullable=False),
 )
 Index("decision_records_by_key", decision_records.c.stream_id, decision_records.c.key)
+
+# What is no longer kept of a stream, so that a gap in what is known can be told from nothing.
+pruned = Table(
+    "pruned",
+    metadata,
+    Column("what", Text, primary_key=True),  # images, trails
+    Column("stream_id", ForeignKey("streams.id"), primary_key=True, autoincrement=False),
+    Column("upto", Instant),  # what ended before is gone; NULL: nothing was yet
+    Column("at", Instant),  # when that was done last
+    Column("looked_at", Instant, nullable=False),  # when it was last seen what there is to do
+)
 
 # One row from the first acquisition on; kept after a release, for the generation.
 lease = Table(

@@ -39,6 +39,11 @@ _CHANGE = (
 )
 
 _BATCH = (batches.c.batch_id, batches.c.opened_at, batches.c.prepared_at)
+_IMAGE = (
+    failures.c.attempts,
+    failures.c.image_note,
+    failures.c.extracted.is_(None).label("no_image"),
+)
 
 _DETAILS = {
     Outcome.LOADED: "loaded into the target",
@@ -107,7 +112,7 @@ def _outcome_entry(hit: outcomes.Hit, batch: Row[Any]) -> TrailEntry:
 def _failures(connection: Connection, stream_id: int, record: RecordId) -> Iterator[TrailEntry]:
     of_record = (failures.c.stream_id == stream_id, failures.c.key == record.key_bytes())
     tried = (
-        select(attempts, *_CHANGE, *_BATCH)
+        select(attempts, *_CHANGE, *_IMAGE, *_BATCH)
         .join(failures, attempts.c.failure_id == failures.c.id)
         .outerjoin(batches, attempts.c.batch == batches.c.id)
         .where(*of_record)
@@ -146,10 +151,12 @@ def _said(row: Row[Any]) -> str:
 
 def _attempt_entry(row: Row[Any]) -> TrailEntry:
     again = f" (attempt {row.number})" if row.number > 1 else ""
+    last = row.number == row.attempts
+    note = f"; {row.image_note}" if last and row.image_note and row.no_image else ""
     return TrailEntry(
         at=row.at,
         event=row.state,
-        detail=f"{row.state} {_said(row)}{again}",
+        detail=f"{row.state} {_said(row)}{again}{note}",
         version=_version(row),
         operation=row.operation,
         batch_id=row.batch_id,

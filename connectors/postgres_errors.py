@@ -102,6 +102,7 @@ _COLUMN = re.compile(r'column "([^"]+)"')
 _COPY_COLUMN = re.compile(r"^COPY .*, line \d+, column (.+?)(?::|$)", re.M)
 _QUOTED = re.compile(r'".*"|\b0x[0-9a-f]+', re.S)
 _ABOUT_VALUES = ("22", "23", "54000")  # data, constraints, a value too large for an index or a page
+_DATA = "22"
 _NOT_NULL = "23502"
 _DRIVER_NOISE = re.compile(r"^[A-Z_ ]+: (\[libpq\] )?")
 # ADBC: "Failed to execute query '…': the reason", and "the reason … Query was: …".
@@ -119,11 +120,17 @@ def translated(doing: str, where: str, *, record: bool = False) -> Iterator[None
     try:
         yield
     except (psycopg.Error, pa.ArrowException, OSError) as error:
-        raise translate(error, doing, where, record=record) from error
+        raise translate(error, doing, where, record=record) from _cause(error, record=record)
     except Exception as error:
         if not _is_adbc(error):
             raise
-        raise translate(error, doing, where, record=record) from error
+        raise translate(error, doing, where, record=record) from _cause(error, record=record)
+
+
+def _cause(error: Exception, *, record: bool) -> Exception | None:
+    """What a traceback tells of the driver's error; nothing where that would quote a value."""
+    about_a_value = (sqlstate(error) or "").startswith(_DATA)
+    return None if about_a_value and not record else error
 
 
 def _is_adbc(error: Exception) -> bool:
@@ -154,6 +161,8 @@ def translate(
         return _without_state(words, doing, where)
     if record and state.startswith(_ABOUT_VALUES):
         return _record_error(error, state, words, f"PostgreSQL at {where} could not {doing}")
+    if state.startswith(_DATA):
+        words = _QUOTED.sub("…", words)  # of a value in a row that is being read, by a view's cast
     sentence = f"PostgreSQL at {where} could not {doing}: {words}."
     for prefixes, family, advice in _ADVICE:
         if state.startswith(prefixes):
@@ -184,7 +193,7 @@ def _record_error(error: BaseException, state: str, words: str, failed: str) -> 
             column = place[1]
     if state == _NOT_NULL and column:
         words = f"column {column} may not be NULL"
-    elif state.startswith("22"):
+    elif state.startswith(_DATA):
         words = _QUOTED.sub("…", words)
     return RecordError(
         f"{failed}: {words}. Correct the row at the source or in a transform, or change the rule "

@@ -14,10 +14,12 @@ from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RowtrailError, TargetMissingError, TransientError
 from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.image_keys import ImageKeys
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.look import sample
 from rowtrail.pipelines.opening import existing_ledger
 from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
+from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.staged import Staged
@@ -61,7 +63,7 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
     finally:
         source.close()
     return Checked(
-        problems=tuple(_check_target(definition) + problems + told),
+        problems=tuple(_check_target(definition) + _check_keys(definition) + problems + told),
         streams=tuple(stream.name for stream in definition.streams),
         retained_log=kept,
     )
@@ -126,6 +128,16 @@ def _check_target(definition: PipelineDefinition) -> list[Problem]:
         return [Problem(stream=None, message=str(error), remedy="")]
 
 
+def _check_keys(definition: PipelineDefinition) -> list[Problem]:
+    """Whether images can be encrypted as the pipeline wants it."""
+    try:
+        if definition.image_keys:
+            ImageKeys(definition.image_keys)
+    except RowtrailError as error:
+        return [Problem(stream=None, message=str(error), remedy="")]
+    return []
+
+
 def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[Problem]:
     """The ledger is there, and is the one that has filled the target."""
     if not definition.ledger.exists():
@@ -158,22 +170,25 @@ def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[P
 def _check_stream(source: Source, stream: StreamDefinition) -> list[Problem]:
     try:
         schema = source.describe(stream.source_spec())
-        target_schema(schema, stream.transforms, stream.target)
+        target = target_schema(schema, stream.transforms, stream.target)
+        redaction = redaction_of(stream, schema, target)
         if not stream.transforms:
             return []
         changes = sample(source, stream, SAMPLE_ROWS)
-        return [] if changes is None else _check_row_wise(stream, changes)
+        return [] if changes is None else _check_row_wise(stream, changes, redaction)
     except RowtrailError as error:
         return [Problem(stream=stream.name, message=str(error), remedy="")]
 
 
-def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]:
+def _check_row_wise(
+    stream: StreamDefinition, changes: Changes, redaction: Redaction
+) -> list[Problem]:
     middle = len(changes) // 2
     indices = pa.array(range(len(changes)), pa.int64())
-    whole = _run(stream, changes)
+    whole = _run(stream, changes, redaction)
     halves = [
-        _run(stream, changes.take(indices.slice(0, middle))),
-        _run(stream, changes.take(indices.slice(middle))),
+        _run(stream, changes.take(indices.slice(0, middle)), redaction),
+        _run(stream, changes.take(indices.slice(middle)), redaction),
     ]
     together = pa.Table.from_batches([half.rows for half in halves])
     if pa.Table.from_batches([whole.rows]).equals(together):
@@ -189,5 +204,6 @@ def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]
     ]
 
 
-def _run(stream: StreamDefinition, changes: Changes) -> Staged:
-    return stage(changes, Budget(SAMPLE_ROWS * 20), (), steps=stream.transforms)
+def _run(stream: StreamDefinition, changes: Changes, redaction: Redaction) -> Staged:
+    budget = Budget(SAMPLE_ROWS * 20)
+    return stage(changes, budget, (), steps=stream.transforms, redaction=redaction)

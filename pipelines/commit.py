@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
+from functools import partial, wraps
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
 from rowtrail.pipelines.holding import with_waiting
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.pipelines.breakers import BreakerCount
     from rowtrail.pipelines.known import HeldRecords
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Point(StrEnum):
@@ -74,9 +79,24 @@ class Lane:
     stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
+    images: Keeping  # what is kept and told of a row that fails
     selected: bool = False  # the records of a replay were chosen by what they have in common
 
 
+def says_no_redacted_value(act: Callable[P, T]) -> Callable[P, T]:
+    """Whatever leaves a function of a lane and changes says no redacted value of these."""
+
+    @wraps(act)
+    def acting(*args: P.args, **kwargs: P.kwargs) -> T:
+        lane, changes = args[:2]
+        assert isinstance(lane, Lane) and isinstance(changes, Changes)
+        with lane.images.redaction.telling(changes.rows):
+            return act(*args, **kwargs)
+
+    return acting
+
+
+@says_no_redacted_value
 def commit_batch(
     lane: Lane,
     changes: Changes,
@@ -118,7 +138,7 @@ def commit_batch(
             staged,
             lane.target,
             code_fingerprint=lane.code_fingerprint,
-            capture_images=lane.stream.capture_images,
+            images=lane.images,
             moves_position=kind is BatchKind.CAPTURE,
         )
         plan = _hold(lane, changes, plan, before, kind)
@@ -192,7 +212,7 @@ def _hold(
     """Holds back what has to wait for a change that failed."""
     if kind is not BatchKind.CAPTURE or not plan.failures:
         return plan
-    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint)
+    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint, lane.images)
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:
@@ -236,8 +256,17 @@ def _abandoning(lane: Lane, batch: BatchRecord) -> Iterator[None]:
         raise
 
 
-def _write(lane: Lane, plan: Plan, receipt: Receipt, complete: Sequence[RecordId]) -> pa.Array:
-    return lane.destination.write(plan.load(receipt, complete))
+def _write(
+    lane: Lane,
+    plan: Plan,
+    receipt: Receipt,
+    complete: Sequence[RecordId],
+    *,
+    probe: bool = False,
+) -> pa.Array:
+    # Here already, since patience tells what it waits for.
+    with lane.images.redaction.telling(plan.rows, records=False):
+        return lane.destination.write(plan.load(receipt, complete), probe=probe)
 
 
 def make_receipt(
@@ -274,9 +303,11 @@ def isolate_load(
 ) -> Plan:
     """Finds the load rows that the target refuses, and moves them to the failures."""
 
+    redaction = lane.images.redaction
+
     def probe(start: int, stop: int) -> None:
-        load = plan.part(start, stop).load(receipt)
-        lane.patience.retry(partial(lane.destination.write, load, probe=True))
+        part = plan.part(start, stop)
+        lane.patience.retry(partial(_write, lane, part, receipt, (), probe=True))
 
     judge = Judge(
         stream=lane.stream.name,
@@ -286,7 +317,7 @@ def isolate_load(
         "both.",
         record_ids=lambda rows: from_arrow(lane.stream.name, plan.keys().take(pa.array(rows))),
     )
-    with judge.telling():
+    with judge.telling(), redaction.telling(plan.rows):
         found = isolate(len(plan), probe, RecordError, budget)
     bad = [row for row, _ in found.failed]
     failures = [
@@ -296,11 +327,11 @@ def isolate_load(
                 row=plan.numbers[row].as_py(),
                 stage=Stage.LOAD,
                 error_class=type(error.__cause__ or error).__name__,
-                message=str(error),
+                message=redaction.masked(str(error), plan.rows.slice(row, 1), quoted=True),
                 transformed=plan.rows.slice(row, 1),
             ),
             lane.code_fingerprint,
-            lane.stream.capture_images,
+            lane.images,
         )
         for row, error in found.failed
     ]

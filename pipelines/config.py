@@ -19,9 +19,11 @@ from rowtrail.pipelines.config_model import (
     BreakersSection,
     PipelineFile,
     PipelineSection,
+    RetentionSection,
     StreamSection,
 )
 from rowtrail.pipelines.definition import (
+    DEFAULT_IMAGE_BYTES,
     DEFAULT_RETAINED_LOG,
     DEFAULT_RETRIES,
     Breakers,
@@ -29,6 +31,7 @@ from rowtrail.pipelines.definition import (
     PatternDefinition,
     PipelineDefinition,
     Policy,
+    Retention,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import (
@@ -37,6 +40,7 @@ from rowtrail.pipelines.definition_mistakes import (
     SLOT_RULE,
     note_mistakes,
 )
+from rowtrail.pipelines.image_keys import keys_in
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
@@ -166,6 +170,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "defaults": StreamSection,
     "streams": StreamSection,
     "breakers": BreakersSection,
+    "retention": RetentionSection,
 }
 
 
@@ -217,6 +222,8 @@ def _definition(
         slot=file.pipeline.slot or "",
         readers=file.pipeline.readers,
         retained_log=file.pipeline.retained_log or DEFAULT_RETAINED_LOG,
+        image_keys=keys_in(file.pipeline.image_key),
+        retention=Retention(**file.retention.model_dump()),
     )
 
 
@@ -254,6 +261,9 @@ def _stream(
         capture_images=given.get("capture_images", True),
         policy=Policy(given.get("policy", "latest")),
         retries=given.get("retries", DEFAULT_RETRIES),
+        image_bytes=given.get("image_bytes", DEFAULT_IMAGE_BYTES),
+        redact=tuple(section.redact or ()),
+        redact_where_found=tuple(defaults.redact or ()),
     )
 
 

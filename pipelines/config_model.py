@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
+from rowtrail.pipelines.ages import parse_age
 from rowtrail.pipelines.definition import (
     DEFAULT_READERS,
     DEFAULT_RETRIES,
@@ -23,6 +25,9 @@ Size = Annotated[
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
 """Bytes, also as text with a unit."""
+
+Age = Annotated[timedelta, BeforeValidator(parse_age), WithJsonSchema({"type": "string"})]
+"""A length of time, as text with a unit."""
 
 NAME_PATTERN = r"^[A-Za-z0-9_.-]+$"
 
@@ -85,6 +90,14 @@ class PipelineSection(_Section):
             'is stopped, paused or not run, such as `"500MB"`; a number alone is bytes. A stream '
             "above it is given up: it needs a new snapshot, and no longer holds the log. "
             '`"10GB"` if not set.'
+        ),
+    ] = None
+    image_key: Annotated[
+        str | list[str] | None,
+        Field(
+            description="Key that encrypts the rows of failed records in the ledger, such as "
+            '`"${ROWTRAIL_IMAGE_KEY}"`; of a list the first encrypts, and each is tried to '
+            "decrypt. Needs `pip install 'rowtrail[encryption]'`. Not encrypted if not set."
         ),
     ] = None
 
@@ -176,6 +189,20 @@ class StreamSection(_Section):
             "not read it again. `true` if not set."
         ),
     ] = None
+    image_bytes: Annotated[
+        Size | None,
+        Field(
+            description="Largest row of a failed record that the ledger keeps, such as "
+            '`"200kB"`; a number alone is bytes. `"1MB"` if not set.'
+        ),
+    ] = None
+    redact: Annotated[
+        list[str] | None,
+        Field(
+            description="Columns whose values are not to be in the ledger, in messages or in "
+            "`_rowtrail_gaps`; the target gets them. Added to those of [defaults]; none if not set."
+        ),
+    ] = None
     policy: Annotated[
         Literal["latest", "block", "reread"] | None,
         Field(
@@ -192,6 +219,25 @@ class StreamSection(_Section):
             description="How often runs try a failed record again by themselves: after 1, 4, 16 … "
             "minutes, at most a day, and at once when the transforms' code has changed. Then a "
             f"person decides. {DEFAULT_RETRIES} if not set; 0 for never.",
+        ),
+    ] = None
+
+
+class RetentionSection(_Section):
+    """How long the ledger keeps what has ended. A run drops what is older, once a day."""
+
+    images: Annotated[
+        Age | None,
+        Field(
+            description="How long rows of failed records are kept once the failure has ended, such "
+            'as `"30d"`. For ever if not set.'
+        ),
+    ] = None
+    trails: Annotated[
+        Age | None,
+        Field(
+            description="How long trails are kept: what was loaded, failures that have ended and "
+            'decisions, such as `"1y"`. For ever if not set.'
         ),
     ] = None
 
@@ -252,6 +298,7 @@ class PipelineFile(_Section):
         ),
     ]
     breakers: BreakersSection = BreakersSection()
+    retention: RetentionSection = RetentionSection()
 
 
 def json_schema() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_READERS = 2
 DEFAULT_RETRIES = 5
+DEFAULT_IMAGE_BYTES = 10**6
+"""Bytes: a thousand failed rows that large, as the breaker allows, are a gigabyte in the ledger."""
 DEFAULT_RETAINED_LOG = 10 * 10**9
 """Bytes: a tenth of a small server's disk."""
 LONGEST_SLOT = 63
@@ -49,6 +52,14 @@ class Breakers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long the ledger keeps what is of no more use by itself. None: for ever."""
+
+    images: timedelta | None = None  # of failures, since they ended
+    trails: timedelta | None = None  # batches, failures and decisions, since they ended
+
+
+@dataclass(frozen=True, kw_only=True)
 class StreamDefinition:
     """One source table, the target table that it fills, and how."""
 
@@ -68,6 +79,9 @@ class StreamDefinition:
     capture_images: bool = True
     policy: Policy = Policy.LATEST
     retries: int = DEFAULT_RETRIES  # that runs make by themselves; 0: a person asks for each
+    image_bytes: int = DEFAULT_IMAGE_BYTES  # of a larger row no image is kept
+    redact: tuple[str, ...] = ()  # columns whose values the ledger and messages never hold
+    redact_where_found: tuple[str, ...] = ()  # likewise, where the table has such a column
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
@@ -104,6 +118,12 @@ class PatternDefinition:
     exclude_tables: tuple[str, ...] = ()  # names and patterns of tables that it does not mean
     new_tables: NewTables = NewTables.TAKE
 
+    def __post_init__(self) -> None:
+        # A table of many that has no such column is no mistake.
+        everywhere = (*self.template.redact, *self.template.redact_where_found)
+        template = replace(self.template, redact=(), redact_where_found=everywhere)
+        object.__setattr__(self, "template", template)
+
     @property
     def name(self) -> str:
         return self.template.name
@@ -127,6 +147,8 @@ class PipelineDefinition:
     slot: str = ""  # capture `log`: slot and publication; empty: named after the pipeline
     readers: int = DEFAULT_READERS  # capture `log`: connections of a first snapshot
     retained_log: int = DEFAULT_RETAINED_LOG  # bytes of log that a stream may hold back
+    image_keys: tuple[str, ...] = field(default=(), repr=False)  # secret; empty: not encrypted
+    retention: Retention = Retention()
     patterns: tuple[PatternDefinition, ...] = ()  # their streams are known once it is resolved
 
     def __post_init__(self) -> None:

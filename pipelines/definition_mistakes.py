@@ -15,6 +15,7 @@ from rowtrail.pipelines.definition import (
     Policy,
     StreamDefinition,
 )
+from rowtrail.pipelines.image_keys import NO_KEY, is_key
 
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 NAME_RULE = "may hold only letters, digits, `_`, `.` and `-`, since it names the ledger's file"
@@ -38,6 +39,8 @@ def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
         mistakes.add(("pipeline", "slot"), SLOT_RULE)
     if not 1 <= definition.readers <= MOST_READERS:
         mistakes.add(("pipeline", "readers"), f"should be from 1 to {MOST_READERS}")
+    if not all(map(is_key, definition.image_keys)) and not mistakes.at(("pipeline", "image_key")):
+        mistakes.add(("pipeline", "image_key"), NO_KEY)
     several = [pattern.template for pattern in definition.patterns]
     if not (definition.streams or several) and not mistakes.within(("streams",)):
         mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")
@@ -84,10 +87,29 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
             "block keeps the changes that wait in the ledger, which `capture_images = false` "
             "forbids; set one of the two otherwise",
         )
+    if stream.policy is Policy.BLOCK and (stream.redact or stream.redact_where_found):
+        mistakes.add(
+            (*place, "policy"),
+            "block keeps the changes that wait in the ledger as they are, which `redact` forbids; "
+            "set one of the two otherwise",
+        )
     if stream.retries < 0:
         mistakes.add((*place, "retries"), "should be 0 or more")
+    if stream.image_bytes < 1:
+        mistakes.add((*place, "image_bytes"), "should be more than 0 bytes")
+    redacted = {name.lower() for name in (*stream.redact, *stream.redact_where_found)}
+    for name in (*stream.key, *((stream.cursor,) if stream.cursor else ())):
+        if name.lower() in redacted:
+            mistakes.add((*place, "redact"), _needed(name))
     for column, text in stream.types.items():
         try:
             parse_type(text)
         except ValueError as error:
             mistakes.add((*place, "types", column), str(error))
+
+
+def _needed(column: str) -> str:
+    return (
+        f"holds {column}, which is part of the key or the cursor: the ledger has to hold its "
+        f"values. Take it out, or name another `key` or `cursor`"
+    )

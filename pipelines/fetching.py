@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
-from rowtrail.checkpoints.states import HeldBack
+from rowtrail.checkpoints.states import HeldBack, Prunable
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, Version
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.lane import ReadyStream
@@ -70,6 +70,19 @@ def refuse_unknown(opened: OpenPipeline, changes: Changes, before: int) -> None:
         done = "nothing was done"
         if before:
             done = f"it stopped there; {before:,} records before were taken up"
+        trails = [
+            one
+            for one in opened.ledger.pruning.pruned(changes.stream)
+            if one.what is Prunable.TRAILS
+        ]
+        if trails:
+            raise ConfigurationError(
+                f"Record {named} is not at the source, and the ledger knows nothing of it now; "
+                f"trails before {trails[0].upto:%Y-%m-%d %H:%M} UTC were pruned on "
+                f"{trails[0].at:%Y-%m-%d}. {done[0].upper()}{done[1:]}. Check the key; if the "
+                f"record is still at the target, `rowtrail stream resnapshot {changes.stream}` "
+                f"takes it away."
+            )
         raise ConfigurationError(
             f"Neither the source nor the ledger knows record {named}, so that {done}. Check the "
             f"key."

@@ -11,6 +11,7 @@ from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import HeldBack
 from rowtrail.connectors.changes import Changes
 from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.key_changes import old_keys_of
 from rowtrail.pipelines.plan import Plan, new_failure
 from rowtrail.pipelines.waiting import in_order, waiting_row
@@ -22,6 +23,7 @@ def with_waiting(
     stream: StreamDefinition,
     before: Sequence[HeldBack],
     code_fingerprint: str | None,
+    images: Keeping,
 ) -> Plan:
     """The plan, whose failures are known, without the rows that have to wait for one of them.
 
@@ -31,14 +33,14 @@ def with_waiting(
     held: set[RecordId] = set()
     while len(records := {one.record_id for one in plan.failures}) > len(held):
         held = records
-        plan = _without_old_keys(plan, changes, stream, code_fingerprint, held)
+        plan = _without_old_keys(plan, changes, images, code_fingerprint, held)
     return plan
 
 
 def _without_old_keys(
     plan: Plan,
     changes: Changes,
-    stream: StreamDefinition,
+    images: Keeping,
     code_fingerprint: str | None,
     held: set[RecordId],
 ) -> Plan:
@@ -52,7 +54,7 @@ def _without_old_keys(
             changes,
             waiting_row(number, new_of[number]),
             code_fingerprint,
-            stream.capture_images,
+            images,
         )
         for number in plan.numbers.take(rows).to_pylist()
     ]

@@ -13,9 +13,12 @@ from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
-from rowtrail.pipelines.definition import Breakers, StreamDefinition
+from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
+from rowtrail.pipelines.image_keys import ImageKeys
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.known import HeldRecords, StreamKnown
 from rowtrail.pipelines.opening import OpenPipeline
+from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shared_log import acknowledge
 from rowtrail.pipelines.stages import stage, target_schema
 
@@ -48,6 +51,7 @@ def make_ready(
         _refuse_problems(opened, spec)
     source_schema = opened.source.describe(spec)
     schema = target_schema(source_schema, stream.transforms, stream.target)
+    redaction = redaction_of(stream, source_schema, schema)
     target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
     there = opened.destination.describe(stream.target)
     if there is None and record.position is not None:
@@ -68,6 +72,7 @@ def make_ready(
         )
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
+    images = keeping_of(opened.definition, stream, redaction)
     lane = Lane(
         stream=stream,
         ledger=opened.ledger,
@@ -80,9 +85,10 @@ def make_ready(
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
-        stage=partial(stage, steps=stream.transforms),
+        stage=partial(stage, steps=stream.transforms, redaction=redaction),
         patience=opened.patience,
         code_fingerprint=code_fingerprint(stream),
+        images=images,
     )
     state = ReadState(
         epoch=record.epoch,
@@ -93,6 +99,18 @@ def make_ready(
         asked_at=opened.opened_at,
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
+
+
+def keeping_of(
+    definition: PipelineDefinition, stream: StreamDefinition, redaction: Redaction
+) -> Keeping:
+    """How the stream's rows are kept when they fail; raises ConfigurationError."""
+    return Keeping(
+        wanted=stream.capture_images,
+        most_bytes=stream.image_bytes,
+        redaction=redaction,
+        keys=ImageKeys(definition.image_keys) if definition.image_keys else None,
+    )
 
 
 def _older_rows_lack(stream: str, columns: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from rowtrail.connectors.base import Gap, Load, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.fingerprints import error_fingerprint
-from rowtrail.pipelines.images import to_image
+from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.record_keys import fitting
 from rowtrail.pipelines.staged import FailedRow, Staged
 
@@ -163,7 +163,7 @@ def make_plan(
     target: Target,
     *,
     code_fingerprint: str | None,
-    capture_images: bool,
+    images: Keeping,
     moves_position: bool,
 ) -> Plan:
     """Sorts the staged rows into what is loaded, folded and failed."""
@@ -181,7 +181,7 @@ def make_plan(
         deletes = pa.repeat(pa.scalar(int(Operation.DELETE), operations.type), len(gone))
         operations = pa.concat_arrays([operations.slice(0, upserts), deletes])
     filtered = np.zeros(len(rows), dtype=bool)
-    rejected = _rejections(changes, capture_images)
+    rejected = _rejections(changes, images)
     gone = _deleted_strangers(rejected, target.schema)
     filtered[upserts : upserts + len(staged.dropped)] = True
     return Plan(
@@ -195,7 +195,7 @@ def make_plan(
         folded_operations=changes.operations.take(staged.folded),
         folded_versions=changes.versions.take(staged.folded),
         failures=tuple(
-            _failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, capture_images)
+            _failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, images)
             + [one for number, one in enumerate(rejected) if number not in gone]
         ),
         gone=tuple(rejected[number] for number in gone),
@@ -223,26 +223,29 @@ def only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
 
 
 def new_failure(
-    changes: Changes, failed: FailedRow, code_fingerprint: str | None, capture_images: bool
+    changes: Changes, failed: FailedRow, code_fingerprint: str | None, images: Keeping
 ) -> NewFailure:
     """What the ledger is to know of a row that failed."""
     keys = changes.keys()
     operation: int = changes.operations[failed.row].as_py()
-    image = to_image(changes.rows.slice(failed.row, 1)) if capture_images else None
-    transformed = failed.transformed if capture_images else None
+    row = changes.rows.slice(failed.row, 1)
+    kept = images.extracted(row, waits=failed.waits_for is not None)
+    transformed = failed.transformed
+    message = images.redaction.masked(failed.message, row)
     return NewFailure(
         record_id=RecordId(changes.stream, tuple(c[failed.row].as_py() for c in keys.columns)),
         operation=operation,
         version=version_at(changes.versions, failed.row),
         stage=failed.stage,
         error_class=failed.error_class,
-        message=failed.message,
+        message=message,
         fingerprint=error_fingerprint(
-            failed.stage, failed.error_class, failed.message, changes.schema.names
+            failed.stage, failed.error_class, message, changes.schema.names
         ),
         code_fingerprint=code_fingerprint,
-        extracted=image,
-        transformed=None if transformed is None else to_image(transformed),
+        image_note=kept.note,
+        extracted=kept.image,
+        transformed=None if transformed is None else images.transformed(transformed),
         state=FailureState.FAILED if failed.waits_for is None else FailureState.WAITING,
         waits_for=failed.waits_for,
     )
@@ -252,12 +255,12 @@ def _failures(
     changes: Changes,
     failed: Sequence[FailedRow],
     code_fingerprint: str | None,
-    capture_images: bool,
+    images: Keeping,
 ) -> list[NewFailure]:
-    return [new_failure(changes, row, code_fingerprint, capture_images) for row in failed]
+    return [new_failure(changes, row, code_fingerprint, images) for row in failed]
 
 
-def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
+def _rejections(changes: Changes, images: Keeping) -> list[NewFailure]:
     """Rows that the source could not represent; the newest of each record only.
 
     Rows without a whole key share one record id, since nothing tells them apart: it says how many.
@@ -269,7 +272,7 @@ def _rejections(changes: Changes, capture_images: bool) -> list[NewFailure]:
         newest[canonical] = rejected
         rows[canonical] += 1
     return [
-        _rejection(changes.stream, one, rows[canonical], capture_images)
+        _rejection(changes.stream, one, rows[canonical], images)
         for canonical, one in newest.items()
     ]
 
@@ -290,8 +293,9 @@ def _deleted_strangers(rejected: Sequence[NewFailure], schema: TableSchema) -> l
     ]
 
 
-def _rejection(stream: str, rejected: Rejected, rows: int, capture_images: bool) -> NewFailure:
-    message = rejected.message
+def _rejection(stream: str, rejected: Rejected, rows: int, images: Keeping) -> NewFailure:
+    kept = images.extracted(rejected.image)
+    message = said = images.redaction.masked(rejected.message, rejected.image)
     if rows > 1 and None in rejected.key:
         message = f"{message} {rows:,} rows of this batch have no whole key."
     return NewFailure(
@@ -301,8 +305,9 @@ def _rejection(stream: str, rejected: Rejected, rows: int, capture_images: bool)
         stage=Stage.EXTRACT,
         error_class="ValueDoesNotFit",
         message=message,
-        fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, rejected.message),
+        fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, said),
         code_fingerprint=None,
-        extracted=to_image(rejected.image) if capture_images else None,
+        image_note=kept.note,
+        extracted=kept.image,
         transformed=None,
     )

@@ -23,7 +23,7 @@ from rowtrail.checkpoints.states import (
 )
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
 from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
-from rowtrail.pipelines.images import from_image
+from rowtrail.pipelines.images import UnreadableImageError, from_image, redacted_in, without
 from rowtrail.pipelines.key_spool import KeySpool
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
@@ -51,6 +51,7 @@ class Sorted:
     from_transform: Sequence[tuple[Failure, pa.RecordBatch]] = ()  # with the extracted image
     from_load: Sequence[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = ()  # the transformed too
     to_fetch: Sequence[RecordId] = ()
+    fetched_since: Sequence[str] = ()  # why images could not be used, each reason once
     left: Sequence[RecordId] = ()  # they can only be fetched, and their key does not fit
     failures: frozenset[int] = frozenset()  # that are taken up
     waiting: int = 0  # changes behind those that are taken up
@@ -126,7 +127,8 @@ def portions(
     for number, ids in enumerate(_chunks(found.to_fetch, size)):
         changes = fetch(opened, ready, ids, revision)
         refuse_unknown(opened, changes, before=number * size)
-        yield Portion(changes=changes, origin="the row at the source")
+        why = f" ({'; '.join(found.fetched_since)})" if found.fetched_since else ""
+        yield Portion(changes=changes, origin=f"the row at the source{why}")
 
 
 def _sort_failures(
@@ -166,6 +168,7 @@ def _sort_failures(
         from_transform=from_transform,
         from_load=from_load,
         to_fetch=to_fetch,
+        fetched_since=tuple(dict.fromkeys(images.refused)),
         failures=frozenset(chosen),
         waiting=len(untried) - len(chosen),
         followed=followed,
@@ -191,6 +194,8 @@ class _Images:
         self._target = ready.lane.target.schema.arrow()
         self._code = ready.lane.code_fingerprint
         self._from_stage = from_stage
+        self._keys = ready.lane.images.keys
+        self.refused: list[str] = []  # why an image was not used, in words
 
     def extracted(self, failure: Failure) -> pa.RecordBatch | None:
         """None where the row must be fetched instead."""
@@ -201,9 +206,29 @@ class _Images:
         if self._from_stage == Stage.EXTRACT or failure.stage is Stage.EXTRACT:
             return None
         image = self._ledger.failures.image(failure.id)[0]
-        row = None if image is None else from_image(image)
-        # An image of an older shape would bring NULL where the source has a value.
-        return row if row is not None and row.schema.equals(self._source) else None
+        try:
+            row = None if image is None else from_image(image, self._keys)
+        except UnreadableImageError as error:
+            self.refused.append(str(error))
+            return None
+        why = self._why_not(failure, row)
+        if why is not None:
+            self.refused.append(why)
+            return None
+        return row
+
+    def _why_not(self, failure: Failure, row: pa.RecordBatch | None) -> str | None:
+        """Why the row is to be fetched instead; None where the image will do.
+
+        A redacted image would bring NULL where the source has a value, as one of an older shape.
+        """
+        if row is None:
+            return failure.image_note or "no image"
+        if redacted := redacted_in(row):
+            return f"its image is {without(redacted)}"
+        if not row.schema.equals(self._source):
+            return "its image has another shape than the table has now"
+        return None
 
     def transformed(self, failure: Failure) -> pa.RecordBatch | None:
         """None where the transforms must run (again)."""
@@ -211,7 +236,10 @@ class _Images:
         if failure.stage is not Stage.LOAD or self._from_stage is not None or not unchanged:
             return None
         image = self._ledger.failures.image(failure.id)[1]
-        row = None if image is None else from_image(image)
+        try:
+            row = None if image is None else from_image(image, self._keys)
+        except UnreadableImageError:
+            return None
         return row if row is not None and row.schema.equals(self._target) else None
 
 

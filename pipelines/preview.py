@@ -10,12 +10,20 @@ from rowtrail.checkpoints.states import BatchKind
 from rowtrail.connectors.base import ReadsRows
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RecordError
-from rowtrail.pipelines.commit import Lane, budget_of, counts_of, isolate_load, make_receipt
+from rowtrail.pipelines.commit import (
+    Lane,
+    budget_of,
+    counts_of,
+    isolate_load,
+    make_receipt,
+    says_no_redacted_value,
+)
 from rowtrail.pipelines.differences import Differences, differences
 from rowtrail.pipelines.plan import Plan, make_plan
 from rowtrail.pipelines.results import BatchResult
 
 
+@says_no_redacted_value
 def preview_batch(
     lane: Lane,
     changes: Changes,
@@ -35,7 +43,7 @@ def preview_batch(
         staged,
         lane.target,
         code_fingerprint=lane.code_fingerprint,
-        capture_images=False,
+        images=lane.images,
         moves_position=False,
     )
     batch_id = str(uuid4())

@@ -150,5 +150,6 @@ def _failure(gap: Gap) -> NewFailure:
         code_fingerprint=None,
         extracted=None,
         transformed=None,
+        image_note="no image: the failure is known from the target alone",
         since=gap.since,
     )

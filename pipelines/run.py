@@ -25,6 +25,7 @@ from rowtrail.pipelines.patterns import register
 from rowtrail.pipelines.pending import carry_out_pending
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.results import RunResult
+from rowtrail.pipelines.retention import apply_retention
 from rowtrail.pipelines.run_stream import run_stream
 from rowtrail.pipelines.shared_log import give_up, let_move_on
 from rowtrail.pipelines.stream_results import with_given_up, with_held_back
@@ -98,6 +99,7 @@ def run_pipeline(
                 if name in results:
                     results[name] = with_given_up(opened, results[name], why)
             let_move_on(opened)
+            apply_retention(opened)
         except Exception as error:
             _finish(opened, run_id, RunState.FAILED, str(error))
             raise

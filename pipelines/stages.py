@@ -20,6 +20,7 @@ from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
+from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction
 from rowtrail.pipelines.staged import FailedRow, Staged
 from rowtrail.pipelines.transforms import Transform
 from rowtrail.pipelines.waiting import less, waiting_rows
@@ -34,7 +35,12 @@ def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str)
 
 
 def stage(
-    changes: Changes, budget: Budget, before: Sequence[HeldBack], *, steps: tuple[Transform, ...]
+    changes: Changes,
+    budget: Budget,
+    before: Sequence[HeldBack],
+    *,
+    steps: tuple[Transform, ...],
+    redaction: Redaction = NOTHING_REDACTED,
 ) -> Staged:
     """Folds, transforms and validates; what is behind one of `before` waits instead.
 
@@ -53,6 +59,7 @@ def stage(
         rows=changes.rows if len(upserts) == len(changes) else changes.rows.take(upserts),
         numbers=upserts,
         schema=changes.schema,
+        redaction=redaction,
     )
     for step in steps:
         flow.apply(step, budget)
@@ -94,6 +101,7 @@ class _Flow:
     rows: pa.RecordBatch
     numbers: pa.Array
     schema: TableSchema
+    redaction: Redaction
     dropped: list[pa.Array] = field(default_factory=list)
     dropped_by: list[tuple[str, int]] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
@@ -105,10 +113,14 @@ class _Flow:
         started = perf_counter()
         output = step.output(self.schema)
         attempt = partial(self._attempt, step, output)
-        with self._judge(step).telling():
+        with self._judge(step).telling(), self.redaction.telling(self.rows):
             found = isolate(len(self.rows), attempt, RecordError, budget)
         for row, error in found.failed:
-            self._fail(row, Stage.TRANSFORM, error)
+            # With the row as this step saw it: a step before may have changed a redacted value.
+            seen = self.rows.slice(row, 1)
+            self._fail(
+                row, Stage.TRANSFORM, error, self.redaction.masked(str(error), seen, quoted=True)
+            )
         kept: list[pa.Array] = []
         columns: list[list[pa.Array]] = [[] for _ in output.columns]
         dropped = 0
@@ -148,13 +160,13 @@ class _Flow:
         self.dropped.append(self.numbers.take(pa.array(gone)))
         return len(gone)
 
-    def _fail(self, row: int, stage: Stage, error: Exception) -> None:
+    def _fail(self, row: int, stage: Stage, error: Exception, message: str) -> None:
         self.failed.append(
             FailedRow(
                 row=self.numbers[row].as_py(),
                 stage=stage,
                 error_class=type(error.__cause__ or error).__name__,
-                message=str(error),
+                message=message,
             )
         )
 

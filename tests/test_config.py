@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,9 +11,15 @@ import pytest
 
 from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.ages import parse_age
 from rowtrail.pipelines.config import load_pipeline
 from rowtrail.pipelines.config_model import json_schema
-from rowtrail.pipelines.definition import Breakers, NewTables, PipelineDefinition
+from rowtrail.pipelines.definition import (
+    Breakers,
+    NewTables,
+    PipelineDefinition,
+    Retention,
+)
 
 HEAD = """\
 [pipeline]
@@ -20,6 +27,7 @@ name = "shop"
 source = "sqlite:///shop.db"
 destination = "duckdb:///warehouse.duckdb"
 """
+KEY = "dGhpcyBpcyBhIGtleSBvZiBieXRlcywgMzIgb2YgaXQ="
 ORDERS = """
 [streams.orders]
 capture = "trigger"
@@ -96,6 +104,96 @@ def test_a_full_file(folder: Path) -> None:
     assert pipeline.ledger == folder / "state/shop.ledger"
     assert pipeline.install_capture
     assert pipeline.breakers == Breakers(failed_records=5)
+
+
+def test_what_is_kept_of_failed_records(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLD_KEY", KEY.swapcase())
+    pipeline = load(
+        folder,
+        HEAD
+        + f"""
+        image_key = ["{KEY}", "${{OLD_KEY}}"]
+
+        [defaults]
+        capture = "trigger"
+        redact = ["email"]
+
+        [streams.orders]
+        redact = ["phone"]
+        image_bytes = "200 kB"
+
+        [streams."public.*"]
+        redact = ["name"]
+
+        [retention]
+        images = "30d"
+        """.replace("        ", ""),
+    )
+    (orders,), (others,) = pipeline.streams, pipeline.patterns
+    assert (orders.redact, orders.redact_where_found) == (("phone",), ("email",))
+    assert orders.image_bytes == 200_000
+    assert (others.template.redact, set(others.template.redact_where_found)) == (
+        (),
+        {"name", "email"},
+    )
+    assert pipeline.image_keys == (KEY, KEY.swapcase())
+    assert pipeline.retention == Retention(images=timedelta(days=30))
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (HEAD + 'image_key = "short"\n' + ORDERS, "line 5, pipeline.image_key: is no key: a key"),
+        (HEAD + 'image_key = ""\n' + ORDERS, "line 5, pipeline.image_key: is no key: a key"),
+        (
+            HEAD + 'image_key = "${NO_SUCH_KEY}"\n' + ORDERS,
+            "line 5, pipeline.image_key: the environment variable NO_SUCH_KEY is not set",
+        ),
+        (
+            HEAD + ORDERS + 'key = ["Id"]\nredact = ["id"]\n',
+            "line 9, streams.orders.redact: holds Id, which is part of the key or the cursor",
+        ),
+        (
+            HEAD + ORDERS + 'policy = "block"\nredact = ["email"]\n',
+            "line 8, streams.orders.policy: block keeps the changes that wait in the ledger as",
+        ),
+        (
+            HEAD + ORDERS + "image_bytes = 0\n",
+            "line 8, streams.orders.image_bytes: should be more than 0 bytes",
+        ),
+        (
+            HEAD + ORDERS + '[retention]\ntrails = "9 moons"\n',
+            "line 9, retention.trails: '9 moons' is no length of time: write a number and h, d, w",
+        ),
+        (
+            HEAD + ORDERS + '[retention]\nimage = "9d"\n',
+            "line 9, retention.image: there is no such setting; did you mean images?",
+        ),
+    ],
+)
+def test_mistakes_about_what_is_kept(folder: Path, text: str, mistake: str) -> None:
+    (told,) = mistakes(folder, text)
+    assert told.startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [
+        ("12h", timedelta(hours=12)),
+        ("90d", timedelta(days=90)),
+        (" 2 W ", timedelta(weeks=2)),
+        ("1y", timedelta(days=365)),
+        ("0d", timedelta()),
+    ],
+)
+def test_lengths_of_time(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "90", "d", "-1d", "1.5d", "1m", "1000000000d", 90, None])
+def test_what_is_no_length_of_time(text: object) -> None:
+    with pytest.raises(ValueError, match="is no length of time"):
+        parse_age(text)
 
 
 def test_what_the_streams_of_a_log_share(folder: Path) -> None:

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rowtrail.api import Pipeline, Stream
-    from rowtrail.pipelines.definition import Breakers
+    from rowtrail.pipelines.definition import Breakers, Retention
     from rowtrail.pipelines.results import RunResult, StreamResult
     from rowtrail.pipelines.transforms import transform
 
 __version__ = "0.1.0"
-__all__ = ["Breakers", "Pipeline", "RunResult", "Stream", "StreamResult", "transform"]
+__all__ = ["Breakers", "Pipeline", "Retention", "RunResult", "Stream", "StreamResult", "transform"]
 
 _HOMES = {
     "Pipeline": "rowtrail.api",
     "Stream": "rowtrail.api",
     "Breakers": "rowtrail.pipelines.definition",
+    "Retention": "rowtrail.pipelines.definition",
     "RunResult": "rowtrail.pipelines.results",
     "StreamResult": "rowtrail.pipelines.results",
     "transform": "rowtrail.pipelines.transforms",

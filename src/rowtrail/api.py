@@ -16,6 +16,7 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
+    DEFAULT_IMAGE_BYTES,
     DEFAULT_READERS,
     DEFAULT_RETAINED_LOG,
     DEFAULT_RETRIES,
@@ -24,6 +25,7 @@ from rowtrail.pipelines.definition import (
     PatternDefinition,
     PipelineDefinition,
     Policy,
+    Retention,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import note_mistakes
@@ -35,6 +37,7 @@ from rowtrail.pipelines.groups import (
     unignore_group,
     unignore_records,
 )
+from rowtrail.pipelines.image_keys import keys_in
 from rowtrail.pipelines.patterns import resolve_from_ledger
 from rowtrail.pipelines.requests import (
     EARLIER_NAMES,
@@ -84,6 +87,8 @@ class Stream:
     capture_images: bool = True
     policy: str = "latest"  # latest, block or reread: later changes of a failed record
     retries: int = DEFAULT_RETRIES  # that runs make by themselves, with back-off
+    image_bytes: int | str = DEFAULT_IMAGE_BYTES  # of a larger failed row no image is kept
+    redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -132,6 +137,8 @@ class Stream:
             capture_images=self.capture_images,
             policy=_word(Policy, self.policy, name, "policy"),
             retries=self.retries,
+            image_bytes=_image_bytes(self.image_bytes, name),
+            redact=tuple(self.redact),
         )
 
 
@@ -143,6 +150,13 @@ def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
         raise ConfigurationError(
             f"Stream {stream}: {setting} = {value!r} is not one of {known}."
         ) from None
+
+
+def _image_bytes(value: int | str, stream: str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise ConfigurationError(f"Stream {stream}: image_bytes: {error}.") from None
 
 
 def _size(value: int | str, mistakes: Mistakes) -> int:
@@ -223,6 +237,8 @@ class Pipeline:
         slot: str | None = None,
         readers: int = DEFAULT_READERS,
         retained_log: int | str = DEFAULT_RETAINED_LOG,
+        image_key: str | Sequence[str] | None = None,
+        retention: Retention | None = None,
     ) -> None:
         mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
@@ -237,6 +253,8 @@ class Pipeline:
             slot=slot or "",
             readers=readers,
             retained_log=_size(retained_log, mistakes),
+            image_keys=keys_in(image_key),
+            retention=retention or Retention(),
         )
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()

@@ -19,6 +19,7 @@ from tests.checkpoints.rules_decisions import DecisionRules, TrailRules
 from tests.checkpoints.rules_failures import FailureRules
 from tests.checkpoints.rules_groups import GroupRules
 from tests.checkpoints.rules_leases import LeaseRules
+from tests.checkpoints.rules_pruning import PruningRules
 from tests.checkpoints.rules_selections import SelectionRules
 from tests.checkpoints.rules_streams import PageRules, RunRules, StreamRules
 
@@ -34,6 +35,7 @@ class LedgerConformance(
     TrailRules,
     SelectionRules,
     LeaseRules,
+    PruningRules,
 ):
     @pytest.fixture
     def clock(self) -> FakeClock:

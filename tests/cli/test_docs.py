@@ -23,6 +23,7 @@ SECTIONS = (
     config_model.PipelineSection,
     config_model.StreamSection,
     config_model.BreakersSection,
+    config_model.RetentionSection,
 )
 
 
@@ -101,6 +102,8 @@ def _default(section: type[BaseModel], name: str) -> str:
 
 def _type(schema: dict[str, object]) -> str:
     choices = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]  # type: ignore[attr-defined]
+    if len(choices) > 1:
+        return " or ".join(_type(one) for one in choices)
     (one,) = choices
     if "enum" in one:
         return ", ".join(f"`{word}`" for word in one["enum"])

@@ -86,6 +86,7 @@ def test_a_record_that_nobody_has_seen(spoiled: Place) -> None:
         "state": "unknown",
         "failure": None,
         "trail": [],
+        "pruned": [],
     }
 
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +17,12 @@ import pyarrow as pa
 import pytest
 
 from rowtrail.connectors.base import Capture, Catalog, ManagesCapture, StreamSpec
-from rowtrail.connectors.errors import ConfigurationError, PositionLostError, TransientError
+from rowtrail.connectors.errors import (
+    ConfigurationError,
+    PositionLostError,
+    StopError,
+    TransientError,
+)
 from rowtrail.connectors.registry import open_source
 from rowtrail.connectors.sources import postgres_connection
 from rowtrail.connectors.sources.postgres import PostgresSource
@@ -210,6 +216,15 @@ def test_a_statement_that_takes_too_long(database: PostgresDatabase) -> None:
         database.run(f'ALTER DATABASE "{name}" RESET statement_timeout')
         follower.read(source)  # on connections of its own, which have the new setting
     assert len(follower.live()) == 9
+
+
+def test_a_value_that_a_view_cannot_cast_is_not_told(database: PostgresDatabase) -> None:
+    """It may be of a redacted column."""
+    database.run(TABLE, "INSERT INTO t VALUES (1, 's3cret')")
+    database.run("CREATE VIEW cast_it AS SELECT id, v::integer AS v FROM t")
+    with database.source() as source, pytest.raises(StopError, match="invalid input") as caught:
+        Follower(stream(table="cast_it", key=("id",))).read(source)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_table_that_goes_while_it_is_read(database: PostgresDatabase) -> None:

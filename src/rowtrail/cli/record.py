@@ -34,7 +34,7 @@ from rowtrail.cli.timeline import at_target, circumstances, image_words
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
     from rowtrail.checkpoints.record_id import RecordId
-    from rowtrail.checkpoints.states import Failure, FailureGroup, StreamRecord, TrailEntry
+    from rowtrail.checkpoints.states import Failure, FailureGroup, Pruned, StreamRecord, TrailEntry
     from rowtrail.pipelines.compare import Comparison
     from rowtrail.pipelines.definition import PipelineDefinition
 
@@ -70,6 +70,7 @@ def record(
         known = ledger.streams.get(name)
         trail = ledger.trail(record_id) if known is not None else []
         group = None if held is None else ledger.failures.group_of(held)
+        pruned = ledger.pruning.pruned(name)
     state = _state(held, trail)
     compared = _compare(definition, record_id, known) if compare else None
     if json:
@@ -80,13 +81,14 @@ def record(
                 "state": state,
                 "failure": failure,
                 "trail": [asdict(entry) for entry in trail],
+                "pruned": [asdict(one) for one in pruned],
                 **({} if compared is None else {"comparison": comparison_json(compared)}),
             }
         )
     elif trail:
-        _tell(record_id, state, held, trail, group)
+        _tell(record_id, state, held, trail, group, trails_pruned(pruned))
     else:
-        _tell_unknown(definition, record_id, known)
+        _tell_unknown(definition, record_id, known, trails_pruned(pruned))
     if compared is not None and not json:
         say()
         tell_comparison(compared, held_back=held is not None)
@@ -127,21 +129,33 @@ def _last_outcome(trail: Sequence[TrailEntry]) -> TrailEntry | None:
     return next((entry for entry in reversed(trail) if entry.event in _OUTCOMES), None)
 
 
+def trails_pruned(pruned: Sequence[Pruned]) -> Pruned | None:
+    """What is no longer known of the stream's records; None where all of it is."""
+    return next((one for one in pruned if one.what.value == "trails"), None)
+
+
 def _tell(
     record_id: RecordId,
     state: str,
     held: Failure | None,
     trail: Sequence[TrailEntry],
     group: FailureGroup | None,
+    pruned: Pruned | None,
 ) -> None:
     if held is None:
         say(f"{record_id} {_WORDS.get(state, 'is not settled yet; its trail tells more')}.")
         say()
-        say(f"Target  {at_target(trail)}", indent="  ", hanging=" " * 8)
+        say(f"Target  {at_target(trail, pruned)}", indent="  ", hanging=" " * 8)
     else:
-        _tell_held_back(record_id, held, trail, group)
+        _tell_held_back(record_id, held, trail, group, pruned)
     say()
     say("What happened (UTC):")
+    if pruned is not None:
+        say(
+            f"before {when(pruned.upto)}: pruned on {when(pruned.at)}; there may have been more",
+            indent="  ",
+            hanging=" " * 21,
+        )
     for entry in trail:
         say(f"{when(entry.at)}  {_sentence(entry)}", indent="  ", hanging=" " * 21)
         if more := circumstances(entry):
@@ -168,10 +182,13 @@ def _tell_held_back(
     held: Failure,
     trail: Sequence[TrailEntry],
     group: FailureGroup | None,
+    pruned: Pruned | None,
 ) -> None:
     last = _last_outcome(trail)
     there = last is not None and last.event == "loaded" and last.operation != DELETE
     place = "out of date in" if there else "missing from"
+    if last is None and pruned is not None:
+        place = "missing from, or out of date in,"
     operation = _OPERATIONS.get(held.operation, "change")
     if held.state.value == "ignored":
         say(f"{record_id} is {place} the warehouse on purpose: a person chose to ignore it.")
@@ -186,7 +203,7 @@ def _tell_held_back(
         ("Since", f"{when(held.first_at)} UTC{tries}"),
         ("Version", version_text(held.version)),
         ("Image", image_words(held)),
-        ("Target", at_target(trail)),
+        ("Target", at_target(trail, pruned)),
     ]
     if group is not None and group.count > 1:
         lines.append(("Group", f"{group.group}, of {count(group.count, 'record')} with this cause"))
@@ -222,14 +239,27 @@ def _next_steps(held: Failure, group: FailureGroup | None) -> Iterator[tuple[str
 
 
 def _tell_unknown(
-    definition: PipelineDefinition, record_id: RecordId, known: StreamRecord | None
+    definition: PipelineDefinition,
+    record_id: RecordId,
+    known: StreamRecord | None,
+    pruned: Pruned | None,
 ) -> None:
-    say(f"The ledger has never seen {record_id}.")
+    if pruned is None:
+        say(f"The ledger has never seen {record_id}.")
+    else:
+        say(
+            f"The ledger knows nothing of {record_id} now. What happened to records of "
+            f"{record_id.stream} before {when(pruned.upto)} UTC was pruned on {when(pruned.at)}: "
+            f"it may have been seen before."
+        )
     there = _is_at_source(definition, record_id)
     if there is None:
         say("The source could not be asked whether it has such a row. Check the key.")
     elif there:
-        say(f"The source has this row now. {_why_not_read(record_id.stream, known)}")
+        if pruned is not None:
+            say("The source has this row now: it was loaded by then, or came after the last run.")
+        else:
+            say(f"The source has this row now. {_why_not_read(record_id.stream, known)}")
     else:
         say("The source has no such row either. Check the key, and the stream's table.")
 

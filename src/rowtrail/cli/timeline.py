@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rowtrail.cli.output import clock, version_text, when
 
 if TYPE_CHECKING:
-    from rowtrail.checkpoints.states import Failure, TrailEntry
+    from rowtrail.checkpoints.states import Failure, Pruned, TrailEntry
 
 
 def circumstances(entry: TrailEntry) -> str | None:
@@ -31,9 +31,11 @@ def circumstances(entry: TrailEntry) -> str | None:
 _AT_TARGET = ("loaded", "filtered", "superseded")
 
 
-def at_target(trail: Sequence[TrailEntry]) -> str:
-    """What the target holds as far as the ledger knows."""
+def at_target(trail: Sequence[TrailEntry], pruned: Pruned | None) -> str:
+    """What the target holds as far as the ledger knows, which may have been pruned."""
     applied = [one for one in trail if one.event in ("loaded", "filtered") and one.version]
+    if not applied and pruned is not None:
+        return f"not known: what was loaded before {when(pruned.upto)} UTC was pruned"
     if not applied:
         return "no version of it so far"
     last = max(applied, key=lambda one: one.version or ())
@@ -48,6 +50,9 @@ _DELETE = 3
 
 def image_words(held: Failure) -> str:
     """Where the row is that a retry goes on with."""
+    note = "" if held.image_note is None else f" ({held.image_note})"
     if not held.has_image:
-        return "none is kept; a retry reads the row at the source"
+        return f"none is kept{note}; a retry reads the row at the source"
+    if note:
+        return f"in the ledger{note}"
     return "in the ledger, the row as it was read; a retry goes on with it"

@@ -87,9 +87,9 @@ CREATE TABLE batches (
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
 
-CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
-
 CREATE INDEX batches_by_stream ON batches (stream_id, id);
+
+CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
 
 CREATE TABLE decisions (
 	id BIGINT NOT NULL, 
@@ -113,6 +113,16 @@ CREATE TABLE decisions (
 );
 
 CREATE INDEX decisions_by_state ON decisions (state);
+
+CREATE TABLE pruned (
+	what TEXT NOT NULL, 
+	stream_id INTEGER NOT NULL, 
+	upto BIGINT, 
+	at BIGINT, 
+	looked_at BIGINT NOT NULL, 
+	PRIMARY KEY (what, stream_id), 
+	FOREIGN KEY(stream_id) REFERENCES streams (id)
+);
 
 CREATE TABLE outcomes (
 	batch INTEGER NOT NULL, 
@@ -159,6 +169,7 @@ CREATE TABLE prepared_failures (
 	fingerprint TEXT NOT NULL, 
 	code_fingerprint TEXT, 
 	waits_for TEXT, 
+	image_note TEXT, 
 	extracted BLOB, 
 	transformed BLOB, 
 	PRIMARY KEY (batch, number), 
@@ -202,6 +213,7 @@ CREATE TABLE failures (
 	ended_at BIGINT, 
 	ended_batch INTEGER, 
 	ended_decision BIGINT, 
+	image_note TEXT, 
 	extracted BLOB, 
 	transformed BLOB, 
 	PRIMARY KEY (id), 
@@ -211,9 +223,9 @@ CREATE TABLE failures (
 	FOREIGN KEY(ended_batch) REFERENCES batches (id)
 );
 
-CREATE INDEX failures_by_key ON failures (stream_id, "key");
-
 CREATE UNIQUE INDEX one_held_back_per_version ON failures (stream_id, "key", epoch, position, ordinal, revision) WHERE ended_at IS NULL;
+
+CREATE INDEX failures_by_key ON failures (stream_id, "key");
 
 CREATE TABLE decision_records (
 	decision_id BIGINT NOT NULL, 
