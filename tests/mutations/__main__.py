@@ -35,6 +35,7 @@ def main() -> int:
         if not _passes_without(copy, chosen):
             print("The tests fail without any bug, so what they would say of one means nothing.")
             return 1
+        print("the tests pass without any bug", flush=True)
         survived = [mutation.name for mutation in chosen if not _is_caught(copy, mutation)]
     print(f"{len(chosen) - len(survived)} of {len(chosen)} caught")
     if survived:

@@ -1,4 +1,7 @@
-"""A ledger, a target or both put back from ten moments of runs while the source went on.
+"""A ledger, a target or both put back from moments of runs while the source went on.
+
+Ten moments: five of each of two pairs of databases; in `make soak` ten of each of four, and each of
+them in all kinds.
 
 Adopted, or stopped with the words that say what to do: never complete and wrong.
 """
@@ -22,7 +25,7 @@ from tests.soak import rounds
 MOMENTS = rounds(5, 10)
 KINDS = ("ledger", "target", "both", "a newer target than the ledger")
 """What is put back. In the last one two back-ups of different ages are."""
-ALL_KINDS = rounds(0, 1)
+ALL_KINDS = rounds(0, 1) > 0
 """In the short form each moment has one of them, in turn."""
 WORLDS = [("sqlite", "duckdb"), ("postgres", "postgres"), ("sqlite", "postgres")]
 WORLDS += [("postgres", "duckdb")]
@@ -80,7 +83,7 @@ def _put_back(moments: BackUps, kind: str, number: int) -> None:
 
 
 def _run(pipeline: Pipeline, options: RunOptions | None = None) -> RunResult:
-    """An hour later: in a back-up that was taken in mid-run, the lease is that of a live process."""
+    """An hour later: in a back-up of mid-run, the lease is that of a process that lives."""
     return run_pipeline(pipeline.definition, options, ledger_opener=opened_later)
 
 
