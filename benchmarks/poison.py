@@ -75,16 +75,20 @@ def _report(
     lines: list[tuple[str, ...]] = []
     limits: list[Limit] = []
     for kind, words in KINDS.items():
-        clean = [one[kind][0]["seconds"] for one in rounds]
+        clean, clean_cpu = (
+            [one[kind][0][which] for one in rounds] for which in ("seconds", "cpu_seconds")
+        )
         for count in BAD:
             some = [one[kind][count] for one in rounds]
             seconds = [one["seconds"] for one in some]
             cost = ratios(seconds, clean)
+            cpu = ratios([one["cpu_seconds"] for one in some], clean_cpu)
             lines.append(
                 (
                     f"{words}: {_scaled(settings, count):,}",
                     *spread(seconds),
                     *spread(cost),
+                    spread(cpu)[0],
                     f"{some[-1]['attempts']:,}",
                     _end(some[-1]),
                 )
@@ -96,7 +100,7 @@ def _report(
     last = rounds[-1]
     return Report(
         title=f"First sync of {rows:,} orders, SQLite to DuckDB, of which some are bad (seconds)",
-        columns=("", "wall", "min-max", "to none", "min-max", "attempts", "ended"),
+        columns=("", "wall", "min-max", "to none", "min-max", "its CPU", "attempts", "ended"),
         rows=lines,
         limits=[
             *limits,

@@ -9,6 +9,9 @@ ROOT = Path(__file__).parents[2]
 
 _DUCKDB = "tests/connectors/test_duckdb_destination.py::TestDuckdb::"
 _POSTGRES = "tests/connectors/test_postgres_destination.py::TestPostgres::"
+_PIPELINES = "tests/pipelines/"
+_FAILED = _PIPELINES + "test_failed_records.py::"
+_CRASH = _PIPELINES + "test_crash.py::test_a_crash_leaves_no_trace_once_resumed"
 _LEDGER = "tests/checkpoints/test_sqlite_ledger.py::TestSqliteLedger::"
 
 
@@ -77,7 +80,7 @@ MUTATIONS = (
         before="            manifests.write(connection, row.id, row.stream_id, stored)\n",
         after="            manifests.write(connection, row.id, row.stream_id, stored)\n"
         "            streams.change(connection, row.stream_id, position=manifest.position_after)\n",
-        tests=(_LEDGER + "test_a_prepared_batch_moves_nothing", "tests/pipelines/test_crash.py"),
+        tests=(_LEDGER + "test_a_prepared_batch_moves_nothing",),
     ),
     Mutation(
         name="ledger-closes-before-the-write",
@@ -88,7 +91,9 @@ MUTATIONS = (
         after="            lane.ledger.batches.close(batch.batch_id, pa.array([], pa.uint32()))\n"
         "            with clock.measure(Stage.LOAD):\n"
         "                superseded = lane.patience",
-        tests=("tests/pipelines/test_lost_replies.py",),
+        tests=(
+            _PIPELINES + "test_lost_replies.py::test_cut_before_the_commit_until_patience_ends",
+        ),
     ),
     Mutation(
         name="source-forgets-before-the-write",
@@ -97,7 +102,7 @@ MUTATIONS = (
         before="        lane.faults(Point.PREPARED)\n",
         after="        lane.acknowledge(plan.position_after or changes.position)\n"
         "        lane.faults(Point.PREPARED)\n",
-        tests=("tests/pipelines/test_crash.py",),
+        tests=(_CRASH + "[trigger-prepared]",),
     ),
     Mutation(
         name="tombstone-forgotten",
@@ -121,7 +126,7 @@ MUTATIONS = (
         path="connectors/destinations/gaps.py",
         before="    touched = [*load.gaps_closed, *(",
         after="    touched = [*(",
-        tests=("tests/pipelines/test_failed_records.py",),
+        tests=(_FAILED + "test_a_retry_goes_on_from_the_captured_image",),
     ),
     Mutation(
         name="sweep-without-the-epoch",
@@ -135,9 +140,8 @@ MUTATIONS = (
         "                table,\n"
         "                version(page)._replace(epoch=1),\n",
         tests=(
-            "tests/pipelines/test_run.py::"
-            "test_changing_the_capture_reads_anew_and_sweeps_what_is_gone",
-            "tests/pipelines/test_recovery.py",
+            _PIPELINES
+            + "test_run.py::test_changing_the_capture_reads_anew_and_sweeps_what_is_gone",
         ),
     ),
     Mutation(
@@ -154,7 +158,7 @@ MUTATIONS = (
         path="connectors/destinations/owner.py",
         before="    if touched == 1:\n",
         after="    if touched >= 0:\n",
-        tests=("tests/pipelines/test_takeover.py", "tests/pipelines/test_sigstop.py"),
+        tests=(_PIPELINES + "test_takeover.py::test_a_paused_process_cannot_write_to_the_target",),
     ),
     Mutation(
         name="superseded-counted-as-loaded",
@@ -162,7 +166,7 @@ MUTATIONS = (
         path="pipelines/commit.py",
         before="        loaded=int(np.count_nonzero(~late & ~deletes)),\n",
         after="        loaded=int(np.count_nonzero(~deletes)),\n",
-        tests=("tests/pipelines/test_superseded.py",),
+        tests=(_PIPELINES + "test_superseded.py",),
     ),
     Mutation(
         name="superseded-kept-as-loaded",
@@ -170,7 +174,7 @@ MUTATIONS = (
         path="pipelines/commit.py",
         before="        rows = pc.indices_nonzero(superseded).cast(pa.uint32())\n",
         after="        rows = pa.array([], pa.uint32())\n",
-        tests=("tests/pipelines/test_superseded.py",),
+        tests=(_PIPELINES + "test_superseded.py",),
     ),
     Mutation(
         name="held-records-not-left-out",
@@ -178,7 +182,7 @@ MUTATIONS = (
         path="pipelines/known.py",
         before="        if held is None:\n            return at_target\n",
         after="        return at_target\n",
-        tests=("tests/pipelines/test_failed_records.py", "tests/pipelines/test_state_machine.py"),
+        tests=(_FAILED + "test_a_delete_takes_the_place_of_a_failed_insert",),
     ),
     Mutation(
         name="recovery-takes-any-receipt",
@@ -186,7 +190,7 @@ MUTATIONS = (
         path="pipelines/recovery.py",
         before="        written = receipt is not None and receipt.batch_id == batch.batch_id\n",
         after="        written = receipt is not None\n",
-        tests=("tests/pipelines/test_crash.py",),
+        tests=(_CRASH + "[trigger-prepared]",),
     ),
     Mutation(
         name="older-target-not-noticed",
@@ -194,7 +198,10 @@ MUTATIONS = (
         path="pipelines/recovery.py",
         before="    same = receipt is not None and receipt.batch_id == record.last_batch_id\n",
         after="    same = True\n",
-        tests=("tests/pipelines/test_recovery.py",),
+        tests=(
+            _PIPELINES
+            + "test_recovery.py::test_an_older_target_stops_the_stream_until_it_is_read_anew",
+        ),
     ),
     Mutation(
         name="replay-without-a-revision",
@@ -202,7 +209,7 @@ MUTATIONS = (
         path="pipelines/fetching.py",
         before="changes.with_revision(revision)",
         after="changes.with_revision(0)",
-        tests=("tests/pipelines/test_failed_records.py",),
+        tests=(_FAILED + "test_a_replay_wins_over_itself_and_twice_changes_nothing",),
     ),
     Mutation(
         name="request-carried-out-twice",
@@ -210,7 +217,10 @@ MUTATIONS = (
         path="pipelines/requests.py",
         before="        if current.state is not DecisionState.PENDING:\n",
         after="        if False:\n",
-        tests=("tests/pipelines/test_many_requests.py",),
+        tests=(
+            _PIPELINES
+            + "test_many_requests.py::test_what_a_run_has_done_meanwhile_is_not_done_again",
+        ),
     ),
     Mutation(
         name="breaker-never-speaks",
@@ -218,6 +228,6 @@ MUTATIONS = (
         path="pipelines/isolation.py",
         before="        if self.limit is not None and self.spent >= self.limit:\n",
         after="        if self.limit is not None and self.spent > 100 * self.limit:\n",
-        tests=("tests/pipelines/test_isolation.py",),
+        tests=(_PIPELINES + "test_isolation.py::test_a_budget_that_is_spent_stops_the_search",),
     ),
 )
