@@ -12,7 +12,6 @@ from rowtrail.checkpoints.errors import LedgerError, TransitionError, UnknownErr
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     DECISION_TRANSITIONS,
-    OPEN_FAILURES,
     Decision,
     DecisionKind,
     DecisionState,
@@ -69,12 +68,18 @@ class Decisions:
     def ignore(
         self, stream: str, record_ids: Sequence[RecordId], actor: str, reason: str
     ) -> Decision:
-        """Failed and waiting changes of these records are ignored from now on.
+        """Failed changes of these records are ignored from now on. What waits behind them goes on.
 
-        Nothing is changed and LedgerError is raised when one of them is not held back.
+        Nothing is changed and LedgerError is raised when none of a record's changes is failed.
         """
         return self._apply(
-            DecisionKind.IGNORE, stream, record_ids, actor, reason, OPEN_FAILURES, "ignored"
+            DecisionKind.IGNORE,
+            stream,
+            record_ids,
+            actor,
+            reason,
+            (FailureState.FAILED,),
+            "ignored",
         )
 
     def unignore(

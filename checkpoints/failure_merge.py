@@ -29,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 
-from rowtrail.checkpoints.states import FailureState
+from rowtrail.checkpoints.states import BatchKind, FailureState
 from rowtrail.checkpoints.tables import Instant, attempts, failures, prepared_ends
 from rowtrail.checkpoints.tables import prepared_failures as prepared
 
@@ -44,10 +44,19 @@ _COPIED = (
     "message",
     "fingerprint",
     "code_fingerprint",
+    "waits_for",
     "extracted",
     "transformed",
 )
-_REPLACED = ("operation", "stage", "error_class", "message", "fingerprint", "code_fingerprint")
+_REPLACED = (
+    "operation",
+    "stage",
+    "error_class",
+    "message",
+    "fingerprint",
+    "code_fingerprint",
+    "waits_for",
+)
 
 
 def loaded_ends(connection: Connection, batch: int) -> list[tuple[int, bytes]]:
@@ -165,21 +174,14 @@ def _insert_new(connection: Connection, batch: Row[Any], now: datetime) -> None:
     )
     at = literal(now, Instant)
     # A record that failed again in a newer version is out of order since it first failed.
-    since = (
-        select(func.min(failures.c.first_at))
-        .where(
-            failures.c.stream_id == batch.stream_id,
-            failures.c.key == prepared.c.key,
-            failures.c.ended_at.is_(None),
-            _version(failures) < _version(prepared),
-        )
-        .correlate(prepared)
-        .scalar_subquery()
-    )
+    since = _of_older(batch, func.min(failures.c.first_at))
+    # The row was fetched for another attempt. A change that was captured is the first of its own.
+    fetched = batch.kind != BatchKind.CAPTURE
+    before = _of_older(batch, func.max(failures.c.attempts)) if fetched else literal(0)
     values = {
         "stream_id": literal(batch.stream_id),
         "state": case((outdated, FailureState.SUPERSEDED), else_=prepared.c.state),
-        "attempts": literal(1),
+        "attempts": func.coalesce(before, 0) + 1,
         "first_at": func.coalesce(since, at),
         "last_at": at,
         "run_id": literal(batch.run_id),
@@ -190,6 +192,21 @@ def _insert_new(connection: Connection, batch: Row[Any], now: datetime) -> None:
     }
     rows = select(*values.values()).where(prepared.c.batch == batch.id, ~repeated)
     connection.execute(insert(failures).from_select(list(values), rows.order_by(prepared.c.number)))
+
+
+def _of_older(batch: Row[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Of the older changes of the record that are held back; NULL when there are none."""
+    return (
+        select(value)
+        .where(
+            failures.c.stream_id == batch.stream_id,
+            failures.c.key == prepared.c.key,
+            failures.c.ended_at.is_(None),
+            _version(failures) < _version(prepared),
+        )
+        .correlate(prepared)
+        .scalar_subquery()
+    )
 
 
 def _end_older(connection: Connection, batch: Row[Any], now: datetime) -> None:

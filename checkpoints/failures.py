@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select
 
 from rowtrail.checkpoints import streams, tables
 from rowtrail.checkpoints.errors import UnknownError
@@ -27,6 +28,7 @@ from rowtrail.checkpoints.tables import failures
 FailureList = list[Failure]
 GroupList = list[FailureGroup]
 HeldBackList = list[HeldBack]
+RecordIdList = list[RecordId]
 
 _KEYS_AT_ONCE = 500
 _EXAMPLES = 3
@@ -80,6 +82,7 @@ class Failures:
                     record_id=RecordId.of_key_text(stream, row.key_text),
                     version=(row.epoch, row.position, row.ordinal, row.revision),
                     state=FailureState(row.state),
+                    waits_for=_waits_for(stream, row.waits_for),
                 )
                 for row in connection.execute(_HELD_BACK, {"stream": stream})
             ]
@@ -96,6 +99,54 @@ class Failures:
         with self._store.read() as connection:
             counts.update({FailureState(row[0]): row[1] for row in connection.execute(query)})
         return counts
+
+    def records(self, stream: str) -> int:
+        """How many records have a change that is failed or waits."""
+        query = (
+            select(func.count(failures.c.key.distinct()))
+            .join(tables.streams)
+            .where(tables.streams.c.name == stream, failures.c.ended_at.is_(None))
+            .where(failures.c.state.in_(OPEN_FAILURES))
+        )
+        with self._store.read() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def due(
+        self, stream: str, waits: Sequence[timedelta], code_fingerprint: str | None, limit: int
+    ) -> RecordIdList:
+        """Records to be tried again without anybody asking, the longest untried first.
+
+        After its n-th attempt a failed change is due when `waits[n - 1]` has passed; after more
+        attempts than that only a person asks for it. It is due at once when the transforms have
+        another `code_fingerprint` than those that it failed with. Without `waits` nothing of that
+        is due.
+        """
+        if not waits:
+            return []
+        now = self._store.now()
+        passed = [
+            and_(failures.c.attempts == number, failures.c.last_at <= now - wait)
+            for number, wait in enumerate(waits, 1)
+        ]
+        mended = and_(
+            failures.c.stage != Stage.EXTRACT,
+            failures.c.code_fingerprint.is_distinct_from(code_fingerprint),
+        )
+        query = (
+            select(failures.c.key_text)
+            .join(tables.streams)
+            .where(
+                tables.streams.c.name == stream,
+                failures.c.ended_at.is_(None),
+                failures.c.state == FailureState.FAILED,
+                or_(mended, *passed),
+            )
+            .group_by(failures.c.key_text)
+            .order_by(func.min(failures.c.last_at), func.min(failures.c.id))
+            .limit(limit)
+        )
+        with self._store.read() as connection:
+            return [RecordId.of_key_text(stream, text) for text in connection.scalars(query)]
 
     def groups(
         self, stream: str | None = None, states: Sequence[FailureState] = OPEN_FAILURES
@@ -146,7 +197,7 @@ class Failures:
 
 _VERSION = (failures.c.epoch, failures.c.position, failures.c.ordinal, failures.c.revision)
 _HELD_BACK = (
-    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state)
+    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state, failures.c.waits_for)
     .join(tables.streams)
     .where(tables.streams.c.name == bindparam("stream"), failures.c.ended_at.is_(None))
     .order_by(failures.c.id)
@@ -243,6 +294,10 @@ def _group(connection: Connection, row: Row[Any], states: Sequence[FailureState]
     )
 
 
+def _waits_for(stream: str, key_text: str | None) -> RecordId | None:
+    return None if key_text is None else RecordId.of_key_text(stream, key_text)
+
+
 def _record(row: Row[Any]) -> Failure:
     return Failure(
         id=row.id,
@@ -255,6 +310,7 @@ def _record(row: Row[Any]) -> Failure:
         message=row.message,
         fingerprint=row.fingerprint,
         code_fingerprint=row.code_fingerprint,
+        waits_for=_waits_for(row.stream, row.waits_for),
         attempts=row.attempts,
         first_at=row.first_at,
         last_at=row.last_at,

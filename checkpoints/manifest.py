@@ -98,6 +98,7 @@ def failure_values(failure: NewFailure) -> _Values:
         "message": failure.message,
         "fingerprint": failure.fingerprint,
         "code_fingerprint": failure.code_fingerprint,
+        "waits_for": None if failure.waits_for is None else failure.waits_for.key_text(),
         "extracted": failure.extracted,
         "transformed": failure.transformed,
     }

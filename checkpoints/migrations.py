@@ -15,7 +15,7 @@ from rowtrail.checkpoints import tables
 from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerVersionError
 from rowtrail.checkpoints.store import Store
 
-CURRENT = 1
+CURRENT = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,14 @@ class Identity:
 
 
 Migration = Callable[[Connection], None]
-MIGRATIONS: Mapping[int, Migration] = {}
+
+
+def _add_waiting(connection: Connection) -> None:
+    for table in (tables.prepared_failures, tables.failures):
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN waits_for TEXT")
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _add_waiting}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

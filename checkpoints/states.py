@@ -161,6 +161,7 @@ class NewFailure:
     extracted: bytes | None  # Arrow IPC stream of one row; None when images are not kept
     transformed: bytes | None  # likewise, where the load failed
     state: FailureState = FailureState.FAILED
+    waits_for: RecordId | None = None  # of the same stream: the record that a waiting one is behind
     since: datetime | None = None  # where it is known from a target's gaps; None: now
 
 
@@ -187,6 +188,7 @@ class Failure:
     message: str
     fingerprint: str
     code_fingerprint: str | None
+    waits_for: RecordId | None  # of the same stream: the record that a waiting one is behind
     attempts: int
     first_at: datetime
     last_at: datetime
@@ -230,6 +232,7 @@ class HeldBack:
     record_id: RecordId
     version: VersionTuple
     state: FailureState
+    waits_for: RecordId | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,6 +194,7 @@ def _failure_columns() -> list[Column[Any]]:
         Column("message", Text, nullable=False),
         Column("fingerprint", Text, nullable=False),
         Column("code_fingerprint", Text),
+        Column("waits_for", Text),
     ]
 
 

@@ -44,6 +44,16 @@ class BreakerCount:
         self._check_failures()
         self._check_deletes()
 
+    def check_waiting(self, waiting: int) -> None:
+        """`waiting`: changes of the stream that would wait, those of earlier batches too."""
+        if waiting > self.limits.waiting_records:
+            raise BreakerError(
+                f"Stream {self._stream} was stopped: {waiting:,} changes would wait behind failed "
+                f"ones, more than the {self.limits.waiting_records:,} that "
+                f"breakers.waiting_records allows. Nothing of the last batch was loaded. See "
+                f"`rowtrail failures {self._stream}`; mend and retry what failed, or ignore it."
+            )
+
     def _check_failures(self) -> None:
         limits = self.limits
         if self._failed > limits.failed_records:

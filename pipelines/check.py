@@ -20,7 +20,8 @@ from rowtrail.pipelines.opening import existing_ledger
 from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
-from rowtrail.pipelines.stages import Staged, stage, target_schema
+from rowtrail.pipelines.staged import Staged
+from rowtrail.pipelines.stages import stage, target_schema
 
 SAMPLE_ROWS = 1_000
 
@@ -189,4 +190,4 @@ def _check_row_wise(stream: StreamDefinition, changes: Changes) -> list[Problem]
 
 
 def _run(stream: StreamDefinition, changes: Changes) -> Staged:
-    return stage(changes, Budget(SAMPLE_ROWS * 20), steps=stream.transforms)
+    return stage(changes, Budget(SAMPLE_ROWS * 20), (), steps=stream.transforms)

@@ -16,18 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.errors import LedgerError
-from rowtrail.checkpoints.record_id import from_arrow
+from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
-from rowtrail.pipelines.endings import ends_of, matches
+from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
+from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.plan import Plan, make_plan, new_failure
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.retrying import Patience
-from rowtrail.pipelines.stages import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged
+from rowtrail.pipelines.waiting import blockers, blockers_within
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger
@@ -69,7 +71,7 @@ class Lane:
     breakers: BreakerCount
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
-    stage: Callable[[Changes, Budget], Staged]
+    stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
 
@@ -106,8 +108,10 @@ def commit_batch(
     clock = _Clock()
     batch = lane.ledger.batches.open(lane.run_id, lane.stream.name, kind, lane.epoch)  # 1
     lane.faults(Point.OPENED)
+    before = _blockers(lane, changes, kind)
     with _abandoning(lane, batch):
-        staged = lane.stage(changes, budget)  # 2
+        staged = lane.stage(changes, budget, before)  # 2
+        lane.breakers.check_waiting(_waiting(lane) + len(staged.waiting) if staged.waiting else 0)
         plan = make_plan(
             changes,
             staged,
@@ -116,9 +120,10 @@ def commit_batch(
             capture_images=lane.stream.capture_images,
             moves_position=kind is BatchKind.CAPTURE,
         )
+        plan = _hold(lane, changes, plan, before, kind)
         lane.breakers.add(
             read=len(changes) + len(changes.rejected),
-            failed=len(plan.failures),
+            failed=plan.failed,
             deleted=plan.deletes if kind is BatchKind.CAPTURE else 0,
         )
     lane.faults(Point.STAGED)
@@ -139,10 +144,14 @@ def commit_batch(
         )
         try:
             with clock.measure(Stage.LOAD):
-                superseded = lane.patience.retry(partial(_write, lane, plan, receipt, ended))  # 4
+                complete = closed_gaps(ended, lane.held.all())
+                superseded = lane.patience.retry(
+                    partial(_write, lane, plan, receipt, complete)
+                )  # 4
         except RecordError:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
                 plan = isolate_load(lane, changes, plan, receipt, budget)
+                plan = _hold(lane, changes, plan, before, kind)
     lane.faults(Point.WRITTEN)
     with clock.measure("ledger"):
         rows = pc.indices_nonzero(superseded).cast(pa.uint32())
@@ -159,8 +168,30 @@ def commit_batch(
         filtered_by=staged.dropped_by,
         seconds={**clock.seconds, **{key.value: spent for key, spent in staged.seconds.items()}},
         attempts=budget.spent,
-        failed_records=tuple(str(failure.record_id) for failure in plan.failures),
+        failed_records=plan.failed_records(),
     )
+
+
+def _blockers(lane: Lane, changes: Changes, kind: BatchKind) -> tuple[HeldBack, ...]:
+    """What the changes of this batch may have to wait for; a retry or replay is in its turn."""
+    if kind is not BatchKind.CAPTURE:
+        return ()
+    policy = lane.stream.policy
+    return (*blockers(policy, lane.held.all()), *blockers_within(policy, changes))
+
+
+def _waiting(lane: Lane) -> int:
+    """How many changes of the stream wait already."""
+    return sum(one.state is FailureState.WAITING for one in lane.held.all())
+
+
+def _hold(
+    lane: Lane, changes: Changes, plan: Plan, before: Sequence[HeldBack], kind: BatchKind
+) -> Plan:
+    """Holds back what has to wait for a change that failed."""
+    if kind is not BatchKind.CAPTURE or not plan.failures:
+        return plan
+    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint)
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:
@@ -203,8 +234,8 @@ def _abandoning(lane: Lane, batch: BatchRecord) -> Iterator[None]:
         raise
 
 
-def _write(lane: Lane, plan: Plan, receipt: Receipt, ended: Sequence[HeldBack]) -> pa.Array:
-    return lane.destination.write(plan.load(receipt, ended))
+def _write(lane: Lane, plan: Plan, receipt: Receipt, complete: Sequence[RecordId]) -> pa.Array:
+    return lane.destination.write(plan.load(receipt, complete))
 
 
 def make_receipt(
@@ -242,7 +273,7 @@ def isolate_load(
     """Finds the load rows that the target refuses, and moves them to the failures."""
 
     def probe(start: int, stop: int) -> None:
-        load = plan.part(start, stop).load(receipt, ())
+        load = plan.part(start, stop).load(receipt)
         lane.patience.retry(partial(lane.destination.write, load, probe=True))
 
     judge = Judge(
@@ -285,5 +316,6 @@ def counts_of(plan: Plan, superseded: pa.Array) -> Counts:
         filtered=int(np.count_nonzero(~late & dropped)),
         folded=len(plan.folded_operations),
         superseded=int(np.count_nonzero(late)),
-        failed=len(plan.failures),
+        failed=plan.failed,
+        waiting=plan.waiting,
     )

@@ -23,10 +23,12 @@ from rowtrail.pipelines.config_model import (
 )
 from rowtrail.pipelines.definition import (
     DEFAULT_RETAINED_LOG,
+    DEFAULT_RETRIES,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Policy,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import (
@@ -250,6 +252,8 @@ def _stream(
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
         batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
         capture_images=given.get("capture_images", True),
+        policy=Policy(given.get("policy", "latest")),
+        retries=given.get("retries", DEFAULT_RETRIES),
     )
 
 

@@ -8,7 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
-from rowtrail.pipelines.definition import DEFAULT_READERS, LONGEST_SLOT, Breakers
+from rowtrail.pipelines.definition import (
+    DEFAULT_READERS,
+    DEFAULT_RETRIES,
+    LONGEST_SLOT,
+    Breakers,
+)
 from rowtrail.pipelines.definition_mistakes import MOST_READERS
 from rowtrail.pipelines.sizes import parse_size
 
@@ -171,6 +176,24 @@ class StreamSection(_Section):
             "not read it again. `true` if not set."
         ),
     ] = None
+    policy: Annotated[
+        Literal["latest", "block", "reread"] | None,
+        Field(
+            description="What becomes of later changes of a record while one of its changes is "
+            "failed: they are loaded and take its place (`latest`, if not set), they wait behind "
+            "it in order (`block`), or they are loaded and, besides, each run fetches the row of a "
+            "failed record again (`reread`)."
+        ),
+    ] = None
+    retries: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="How often runs try a failed record again by themselves: after 1, 4, 16 … "
+            "minutes, at most a day, and at once when the transforms' code has changed. Then a "
+            f"person decides. {DEFAULT_RETRIES} if not set; 0 for never.",
+        ),
+    ] = None
 
 
 class BreakersSection(_Section):
@@ -200,6 +223,14 @@ class BreakersSection(_Section):
     sample: Annotated[
         int, Field(ge=1, description="From how many records on a share means something.")
     ] = Breakers.sample
+    waiting_records: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="Policy `block`: most changes of a stream that may wait behind failed "
+            "ones.",
+        ),
+    ] = Breakers.waiting_records
     attempts: Annotated[
         int,
         Field(ge=1, description="Most attempts that a batch may spend on finding bad records."),

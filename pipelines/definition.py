@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
 
 DEFAULT_READERS = 2
+DEFAULT_RETRIES = 5
 DEFAULT_RETAINED_LOG = 10 * 10**9
 """Bytes: a tenth of a small server's disk."""
 LONGEST_SLOT = 63
@@ -27,6 +28,14 @@ def default_slot(pipeline: str) -> str:
     return f"rowtrail_{re.sub(r'[^a-z0-9_]', '_', pipeline.lower())}"[:LONGEST_SLOT]
 
 
+class Policy(StrEnum):
+    """What becomes of later changes of a record while one of its changes is failed (DESIGN §5)."""
+
+    LATEST = "latest"  # they are loaded, and take the failed one's place
+    BLOCK = "block"  # they wait behind it, in order
+    REREAD = "reread"  # as `latest`; besides, each run fetches the row of a failed record
+
+
 @dataclass(frozen=True, kw_only=True)
 class Breakers:
     """When a stream must stop and ask (DESIGN 2.6). Counted over a whole run of the stream."""
@@ -35,6 +44,7 @@ class Breakers:
     failed_share: float = 0.5  # of the changes read; only once `sample` of them were read
     deleted_share: float = 0.3  # of the target's live rows; only when they are `sample` or more
     sample: int = 100
+    waiting_records: int = 1_000  # changes of a stream that wait at a time, not of one run
     attempts: int = 20_000  # per batch and stage, spent on finding bad records
 
 
@@ -56,6 +66,8 @@ class StreamDefinition:
     transforms: tuple[Transform, ...] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    policy: Policy = Policy.LATEST
+    retries: int = DEFAULT_RETRIES  # that runs make by themselves; 0: a person asks for each
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own

@@ -12,6 +12,7 @@ from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
     LONGEST_SLOT,
     PipelineDefinition,
+    Policy,
     StreamDefinition,
 )
 
@@ -77,6 +78,14 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
         )
     if stream.columns and stream.exclude:
         mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
+    if stream.policy is Policy.BLOCK and not stream.capture_images:
+        mistakes.add(
+            (*place, "policy"),
+            "block keeps the changes that wait in the ledger, which `capture_images = false` "
+            "forbids; set one of the two otherwise",
+        )
+    if stream.retries < 0:
+        mistakes.add((*place, "retries"), "should be 0 or more")
     for column, text in stream.types.items():
         try:
             parse_type(text)

@@ -3,34 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from rowtrail.checkpoints.states import FailureEnd, FailureState, HeldBack, VersionTuple
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import (
+    OPEN_FAILURES,
+    FailureEnd,
+    FailureState,
+    HeldBack,
+    VersionTuple,
+)
 from rowtrail.connectors.changes import version_at
-from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.plan import Plan
-from rowtrail.pipelines.record_keys import fitting, key_batch
+from rowtrail.pipelines.record_keys import held_keys
 
 _NEVER: VersionTuple = (0, 0, 0, 0)
 """Before every version: epochs start at 1."""
 
 
-def matches(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A change that is held back, and the version of the record that ends it."""
+
+    held: HeldBack
+    version: VersionTuple
+
+
+def matches(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
     """The held-back changes that a change of the same or a newer version puts to an end."""
     return _ended_by_delete(plan, held) + _ended_by_load(plan, held)
 
 
-def _ended_by_delete(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
+def _ended_by_delete(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
     """Those whose row is gone from the source and was never at the target."""
     if not plan.gone:
         return []
     gone = {one.record_id: one.version for one in plan.gone}
-    return [one for one in held if one.version <= gone.get(one.record_id, _NEVER)]
+    return [
+        Ended(held=one, version=gone[one.record_id])
+        for one in held
+        if one.version <= gone.get(one.record_id, _NEVER)
+    ]
 
 
-def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
+def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
     if not held or not len(plan):
         return []
     theirs = held_keys(held, plan.target.schema)
@@ -47,24 +66,41 @@ def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[HeldBack]:
     ):
         version: VersionTuple = version_at(plan.versions, row)
         if held[index].version <= version:
-            found.append(held[index])
+            found.append(Ended(held=held[index], version=version))
     return found
 
 
-def held_keys(held: Sequence[HeldBack], schema: TableSchema) -> pa.Table | None:
-    """The keys that fit the stream's, and `_held`: the number of each. None when there are none."""
-    fields = schema.arrow_key()
-    numbers = fitting([one.record_id for one in held], fields)
-    if not numbers:
-        return None
-    keys = key_batch([held[number].record_id for number in numbers], fields)
-    return pa.Table.from_batches([keys]).append_column("_held", pa.array(numbers))
-
-
 def ends_of(
-    matched: Sequence[HeldBack], state: FailureState, decision_id: int | None
+    ended: Sequence[Ended], state: FailureState, decision_id: int | None
 ) -> list[FailureEnd]:
+    """What the ledger is to note of them: `state`, but for those that never had their turn."""
     return [
-        FailureEnd(failure_id=held.failure_id, state=state, decision_id=decision_id)
-        for held in matched
+        FailureEnd(
+            failure_id=one.held.failure_id,
+            state=FailureState.SUPERSEDED if _was_passed(one) else state,
+            decision_id=decision_id,
+        )
+        for one in ended
     ]
+
+
+def _was_passed(ended: Ended) -> bool:
+    """Whether it is at its end without having been taken up: by a change that came after it, or,
+    where it had yet to have its turn, by the row as it was fetched."""
+    if ended.held.version == ended.version:
+        return False
+    *_, revision = ended.version
+    return revision == 0 or ended.held.state is FailureState.WAITING
+
+
+def closed_gaps(ended: Sequence[Ended], held: Sequence[HeldBack]) -> tuple[RecordId, ...]:
+    """The records of which nothing is held back any more, once these have ended."""
+    if not ended:
+        return ()
+    gone = {one.held.failure_id for one in ended}
+    left = {
+        one.record_id for one in held if one.state in OPEN_FAILURES and one.failure_id not in gone
+    }
+    return tuple(
+        dict.fromkeys(one.held.record_id for one in ended if one.held.record_id not in left)
+    )

@@ -71,7 +71,10 @@ def _not_below(changes: Changes, held: Sequence[HeldBack]) -> Changes:
     The row was read after the one that failed, so that version is a lower bound of it too. In the
     midst of a first read the position that the stream has applied is below it.
     """
-    floors = {one.record_id: Version(*one.version) for one in held}
+    floors: dict[RecordId, Version] = {}
+    for one in held:
+        version = Version(*one.version)
+        floors[one.record_id] = max(version, floors.get(one.record_id, version))
     if not floors:
         return changes
     rejected = [

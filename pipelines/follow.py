@@ -20,6 +20,7 @@ from rowtrail.connectors.errors import (
     RowtrailError,
     TransientError,
 )
+from rowtrail.pipelines.automatic import ask_for_due
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import StreamDefinition
@@ -36,8 +37,9 @@ POLL_SECONDS = 30.0
 """So often streams of other captures than `log` are read again."""
 
 LOOK_SECONDS = 60.0
-"""So often it is asked how much of its log the source keeps for streams that do not go on, and
-whether there are tables that a pattern takes and that have no stream yet."""
+"""So often it is asked how much of its log the source keeps for streams that do not go on, which
+failed records are due to be tried again, and whether there are tables that a pattern takes and that
+have no stream yet."""
 
 BUSY_SECONDS = 5.0
 """What is done while nothing changes waits no longer than that where something always does."""
@@ -192,6 +194,7 @@ class _Follow:
             give_up(self.opened, self.lanes)
             let_move_on(self.opened)
             self._begin_counts_anew()
+            ask_for_due(self.opened, [*self.logged, *self.others])
             self._look_for_new()
         if self.others and time.monotonic() - self.polled >= POLL_SECONDS:
             for stream in self.others:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.states import HeldBack
 from rowtrail.connectors.base import Destination, Target
-from rowtrail.pipelines.endings import held_keys
+from rowtrail.pipelines.record_keys import held_keys
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.ledger import Ledger

@@ -17,7 +17,7 @@ def carry_out_pending(opened: OpenPipeline, run_id: str) -> list[str]:
     done = []
     for decision in opened.ledger.decisions.pending():
         try:
-            if must_wait(opened, decision) is not None:
+            if must_wait(opened, decision.stream) is not None:
                 continue
             text = carry_out_patiently(opened, decision, run_id).text
             state = DecisionState.DONE

@@ -15,7 +15,7 @@ import pyarrow as pa
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     FailureEnd,
-    HeldBack,
+    FailureState,
     Manifest,
     NewFailure,
     Outcome,
@@ -26,7 +26,7 @@ from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.images import to_image
 from rowtrail.pipelines.record_keys import fitting
-from rowtrail.pipelines.stages import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,19 @@ class Plan:
             failures=(*self.failures, *failures),
         )
 
+    @property
+    def failed(self) -> int:
+        return sum(one.state is FailureState.FAILED for one in self.failures)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.failures) - self.failed
+
+    def failed_records(self) -> tuple[str, ...]:
+        """Without those that wait behind a failed one."""
+        failed = (one for one in self.failures if one.state is FailureState.FAILED)
+        return tuple(str(one.record_id) for one in failed)
+
     def keys(self) -> pa.RecordBatch:
         return self.rows.select(list(self.target.schema.key))
 
@@ -115,7 +128,8 @@ class Plan:
             read_complete=self.read_complete,
         )
 
-    def load(self, receipt: Receipt, ended: Sequence[HeldBack]) -> Load:
+    def load(self, receipt: Receipt, complete: Sequence[RecordId] = ()) -> Load:
+        """`complete`: records of which nothing is held back once this is loaded."""
         now = datetime.now(UTC)
         return Load(
             target=self.target,
@@ -132,10 +146,16 @@ class Plan:
                     since=now,
                 )
                 for failure in self.failures
+                if _is_gap(failure)
             ),
-            gaps_closed=tuple(str(held.record_id) for held in ended),
+            gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
         )
+
+
+def _is_gap(failure: NewFailure) -> bool:
+    """What waits for an older change of its own record stands behind a gap already."""
+    return failure.state is FailureState.FAILED or failure.waits_for != failure.record_id
 
 
 def make_plan(
@@ -154,7 +174,7 @@ def make_plan(
     gone = pa.concat_arrays([staged.dropped.cast(pa.int64()), staged.deleted.cast(pa.int64())])
     if len(gone):
         keys = changes.keys().take(gone)
-        rows = _concat(rows, _only_keys(keys, target.schema))
+        rows = _concat(rows, only_keys(keys, target.schema))
         numbers = pa.concat_arrays([numbers, gone])
     whole = len(numbers) == len(changes) and upserts == len(changes)
     operations = changes.operations if whole else changes.operations.take(numbers)
@@ -176,7 +196,7 @@ def make_plan(
         folded_operations=changes.operations.take(staged.folded),
         folded_versions=changes.versions.take(staged.folded),
         failures=tuple(
-            _failures(changes, staged.failed, code_fingerprint, capture_images)
+            _failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, capture_images)
             + [one for number, one in enumerate(rejected) if number not in gone]
         ),
         gone=tuple(rejected[number] for number in gone),
@@ -192,7 +212,8 @@ def _concat(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=first.schema)
 
 
-def _only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+def only_keys(keys: pa.RecordBatch, schema: TableSchema) -> pa.RecordBatch:
+    """Rows of the schema with nothing but their key."""
     columns = [
         keys.column(schema.key.index(column.name))
         if column.name in schema.key
@@ -207,11 +228,12 @@ def new_failure(
 ) -> NewFailure:
     """What the ledger is to know of a row that failed."""
     keys = changes.keys()
+    operation: int = changes.operations[failed.row].as_py()
     image = to_image(changes.rows.slice(failed.row, 1)) if capture_images else None
     transformed = failed.transformed if capture_images else None
     return NewFailure(
         record_id=RecordId(changes.stream, tuple(c[failed.row].as_py() for c in keys.columns)),
-        operation=changes.operations[failed.row].as_py(),
+        operation=operation,
         version=version_at(changes.versions, failed.row),
         stage=failed.stage,
         error_class=failed.error_class,
@@ -220,6 +242,8 @@ def new_failure(
         code_fingerprint=code_fingerprint,
         extracted=image,
         transformed=None if transformed is None else to_image(transformed),
+        state=FailureState.FAILED if failed.waits_for is None else FailureState.WAITING,
+        waits_for=failed.waits_for,
     )
 
 

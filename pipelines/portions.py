@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -10,13 +10,24 @@ import numpy as np
 import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
-from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, DecisionKind, Failure, Stage
+from rowtrail.checkpoints.states import (
+    OPEN_FAILURES,
+    Decision,
+    DecisionKind,
+    Failure,
+    FailureState,
+    HeldBack,
+    Stage,
+)
 from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
 from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
 from rowtrail.pipelines.images import from_image
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
-from rowtrail.pipelines.stages import Staged
+from rowtrail.pipelines.plan import only_keys
+from rowtrail.pipelines.record_keys import key_batch
+from rowtrail.pipelines.staged import Staged
+from rowtrail.pipelines.waiting import in_turn
 
 T = TypeVar("T")
 
@@ -38,24 +49,49 @@ class Sorted:
     from_load: Sequence[tuple[Failure, pa.RecordBatch, pa.RecordBatch]] = ()  # the transformed too
     to_fetch: Sequence[RecordId] = ()
     left: Sequence[RecordId] = ()  # they can only be fetched, and their key does not fit
+    failures: frozenset[int] = frozenset()  # that are taken up
+    waiting: int = 0  # changes behind those that are taken up
+    followed: frozenset[RecordId] = frozenset()  # records of the decision, or that wait for one
 
 
-def sort_records(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
-    """Sorts the records of a decision.
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What is not to be taken up again for a decision."""
 
-    Raises ConfigurationError for records that a person named and that cannot be fetched by their
-    key; of all that are failed such records are left out.
+    failures: frozenset[int] = frozenset()
+    records: frozenset[str] = frozenset()  # that failed again: nothing of them goes on
+    followed: frozenset[RecordId] = frozenset()  # as `Sorted.followed`, so far
+
+    def plus(self, found: Sorted, failed: Iterable[str]) -> Tried:
+        return Tried(
+            failures=self.failures | found.failures,
+            records=self.records | {*failed, *map(str, found.left)},
+            followed=self.followed | found.followed,
+        )
+
+    def has(self, held: HeldBack) -> bool:
+        return held.failure_id in self.failures or str(held.record_id) in self.records
+
+
+def sort_records(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, tried: Tried | None = None
+) -> Sorted:
+    """Sorts the records of a decision: of each the oldest change that is failed or waits.
+
+    Without `tried`, raises ConfigurationError for records that a person named and that cannot be
+    fetched by their key; of all that are failed such records are left out.
     """
     replayed = decision.kind is DecisionKind.REPLAY
     if replayed and decision.from_stage in (None, Stage.EXTRACT):
         found = Sorted(to_fetch=decision.record_ids)
     else:
-        found = _sort_failures(opened, ready, decision)
+        found = _sort_failures(opened, ready, decision, tried or Tried())
     left = without_key(ready, found.to_fetch)
     if not left:
         return found
     others = [one for one in found.to_fetch if one not in set(left)]
-    if decision.record_ids or not (others or found.from_transform or found.from_load):
+    others_left = others or found.from_transform or found.from_load
+    if tried is None and (decision.record_ids or not others_left):
         raise no_such_key(ready, left)
     return replace(found, to_fetch=others, left=left)
 
@@ -78,12 +114,24 @@ def portions(
         yield Portion(changes=changes, origin="the row at the source")
 
 
-def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision) -> Sorted:
-    failures = opened.ledger.failures.list(
+def _sort_failures(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, tried: Tried
+) -> Sorted:
+    held = [one for one in ready.lane.held.all() if one.state in OPEN_FAILURES]
+    followed = _with_followers(held, tried.followed | set(decision.record_ids))
+    untried = [
+        one
+        for one in held
+        if not tried.has(one) and (not decision.record_ids or one.record_id in followed)
+    ]
+    turn = {one.failure_id for one in in_turn(ready.lane.stream.policy, held)}
+    chosen = {one.failure_id: one.record_id for one in untried if one.failure_id in turn}
+    found = opened.ledger.failures.list(
         stream=decision.stream,
         states=OPEN_FAILURES,
-        record_ids=decision.record_ids or None,
+        record_ids=list(chosen.values()) if decision.record_ids else None,
     )
+    failures = [failure for failure in found if failure.id in chosen]
     images = _Images(opened, ready, decision.from_stage)
     to_fetch: list[RecordId] = []
     from_transform: list[tuple[Failure, pa.RecordBatch]] = []
@@ -98,7 +146,22 @@ def _sort_failures(opened: OpenPipeline, ready: ReadyStream, decision: Decision)
             from_transform.append((failure, extracted))
         else:
             from_load.append((failure, extracted, transformed))
-    return Sorted(from_transform=from_transform, from_load=from_load, to_fetch=to_fetch)
+    return Sorted(
+        from_transform=from_transform,
+        from_load=from_load,
+        to_fetch=to_fetch,
+        failures=frozenset(chosen),
+        waiting=len(untried) - len(chosen),
+        followed=followed,
+    )
+
+
+def _with_followers(held: Sequence[HeldBack], records: frozenset[RecordId]) -> frozenset[RecordId]:
+    """These records, those of which a change waits for one of them, and those in turn."""
+    behind = [one for one in held if one.waits_for not in (None, one.record_id)]
+    while more := {one.record_id for one in behind if one.waits_for in records} - records:
+        records |= more
+    return records
 
 
 class _Images:
@@ -106,6 +169,8 @@ class _Images:
 
     def __init__(self, opened: OpenPipeline, ready: ReadyStream, from_stage: str | None) -> None:
         self._ledger = opened.ledger
+        self._source_schema = ready.source_schema
+        self._key = ready.source_schema.arrow_key()
         self._source = ready.source_schema.arrow()
         self._target = ready.lane.target.schema.arrow()
         self._code = ready.lane.code_fingerprint
@@ -113,6 +178,10 @@ class _Images:
 
     def extracted(self, failure: Failure) -> pa.RecordBatch | None:
         """None where the row must be fetched instead."""
+        if failure.state is FailureState.WAITING and failure.operation == Operation.DELETE:
+            # To fetch it would find nothing: what is to be deleted is what the target has.
+            key = key_batch([failure.record_id], self._key)
+            return only_keys(key, self._source_schema)
         if self._from_stage == Stage.EXTRACT or failure.stage is Stage.EXTRACT:
             return None
         image = self._ledger.failures.image(failure.id)[0]

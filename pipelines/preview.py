@@ -27,7 +27,7 @@ def preview_batch(
     Takes what `commit_batch` takes and gives what it would give; nothing is written anywhere.
     """
     budget = budget_of(lane, kind)
-    staged = lane.stage(changes, budget)
+    staged = lane.stage(changes, budget, ())
     plan = make_plan(
         changes,
         staged,
@@ -48,7 +48,7 @@ def preview_batch(
     superseded: pa.Array | None = None
     while superseded is None:
         try:
-            superseded = lane.destination.write(plan.load(receipt, ()), probe=True)
+            superseded = lane.destination.write(plan.load(receipt), probe=True)
         except RecordError:
             plan = isolate_load(lane, changes, plan, receipt, budget)
     return BatchResult(
@@ -57,5 +57,5 @@ def preview_batch(
         filtered_by=staged.dropped_by,
         seconds={key.value: spent for key, spent in staged.seconds.items()},
         attempts=budget.spent,
-        failed_records=tuple(str(failure.record_id) for failure in plan.failures),
+        failed_records=plan.failed_records(),
     )

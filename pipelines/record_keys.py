@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId, from_arrow
+from rowtrail.checkpoints.states import HeldBack
+from rowtrail.connectors.schema import TableSchema
 
 
 def fitting(ids: Sequence[RecordId], fields: pa.Schema) -> list[int]:
@@ -34,6 +36,16 @@ def key_batch(ids: Sequence[RecordId], fields: pa.Schema) -> pa.RecordBatch:
     if batch is None:
         raise ValueError("a record id does not fit the key columns")
     return batch
+
+
+def held_keys(held: Sequence[HeldBack], schema: TableSchema) -> pa.Table | None:
+    """The keys that fit the stream's, and `_held`: the number of each. None when there are none."""
+    fields = schema.arrow_key()
+    numbers = fitting([one.record_id for one in held], fields)
+    if not numbers:
+        return None
+    keys = key_batch([held[number].record_id for number in numbers], fields)
+    return pa.Table.from_batches([keys]).append_column("_held", pa.array(numbers))
 
 
 def _columns(ids: Sequence[RecordId], fields: pa.Schema) -> pa.RecordBatch | None:

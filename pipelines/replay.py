@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
     BatchKind,
     Decision,
     DecisionKind,
+    HeldBack,
     StreamState,
 )
 from rowtrail.connectors.changes import Changes
@@ -21,10 +23,10 @@ from rowtrail.pipelines.fetching import no_such_key
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lane import ReadyStream, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
-from rowtrail.pipelines.portions import Sorted, portions, sort_records
+from rowtrail.pipelines.portions import Sorted, Tried, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
-from rowtrail.pipelines.stages import Staged
+from rowtrail.pipelines.staged import Staged
 
 T = TypeVar("T")
 
@@ -45,11 +47,14 @@ def carry_out(
 
     A retry goes on from the stage that failed with the captured image, or from the transform when
     its code has changed since; `from_stage` says otherwise. A replay fetches the row as it is now.
-    With `dry_run` the stages run and the load is tried and rolled back; nothing is written.
+    Of changes that wait behind each other, each is let in by the one before it; one that fails
+    again keeps the rest waiting.
+    With `dry_run` the stages run and the load is tried and rolled back, for the first change of
+    each record; nothing is written.
     Raises ConfigurationError where `must_wait` gives a reason, and for a record that a person named
     whose key does not fit the stream's key.
     """
-    reason = must_wait(opened, decision)
+    reason = must_wait(opened, decision.stream)
     if reason is not None:
         raise ConfigurationError(reason)
     stream = opened.definition.stream(decision.stream)
@@ -58,26 +63,37 @@ def carry_out(
     results: list[BatchResult] = []
     origins: list[str] = []
     found = sort_records(opened, ready, decision)
-    for portion in portions(opened, ready, found, decision.id):
-        lane = ready.lane
-        if portion.staged is not None:
-            lane = replace(lane, stage=_already(portion.staged))
-        result = act(
-            lane,
-            portion.changes,
-            kind=_KINDS[decision.kind],
-            decision_id=decision.id,
-            position_before=ready.state.position,
-        )
-        results.append(result)
-        origins.append(portion.origin)
+    left = tuple(found.left)
+    tried = Tried()
+    while True:
+        failed: list[str] = []
+        for portion in portions(opened, ready, found, decision.id):
+            lane = ready.lane
+            if portion.staged is not None:
+                lane = replace(lane, stage=_already(portion.staged))
+            result = act(
+                lane,
+                portion.changes,
+                kind=_KINDS[decision.kind],
+                decision_id=decision.id,
+                position_before=ready.state.position,
+            )
+            failed += result.failed_records
+            results.append(result)
+            origins.append(portion.origin)
+        if dry_run or not found.waiting:
+            break
+        tried = tried.plus(found, failed)
+        found = sort_records(opened, ready, decision, tried)
     counts = sum((result.counts for result in results), Counts())
     return Replayed(
         counts=counts,
-        text=_words(decision, counts, origins, dry_run=dry_run) + _left(ready, found),
+        text=_words(decision, counts, origins, dry_run=dry_run)
+        + _behind(found, dry_run=dry_run)
+        + _left(ready, left),
         failed=(
             *(record for result in results for record in result.failed_records),
-            *map(str, found.left),
+            *map(str, left),
         ),
     )
 
@@ -96,13 +112,13 @@ def carry_out_patiently(opened: OpenPipeline, decision: Decision, run_id: str) -
     return opened.patience.retry(attempt)
 
 
-def must_wait(opened: OpenPipeline, decision: Decision) -> str | None:
+def must_wait(opened: OpenPipeline, name: str) -> str | None:
     """Why single records of the stream cannot be taken up before its next run; None if they can.
 
     A row that is fetched is stamped with the position that the stream has applied. Without one its
     version could be above that of a change which is read later, and hide that change.
     """
-    stream = opened.definition.stream(decision.stream)
+    stream = opened.definition.stream(name)
     record = opened.ledger.streams.get(stream.name)
     if record is not None and record.state is StreamState.NEEDS_SNAPSHOT:
         return f"Stream {stream.name} needs a snapshot: {record.state_reason}"
@@ -126,10 +142,10 @@ def _breakers(opened: OpenPipeline, decision: Decision) -> Breakers:
 _KINDS = {DecisionKind.RETRY: BatchKind.RETRY, DecisionKind.REPLAY: BatchKind.REPLAY}
 
 
-def _already(staged: Staged) -> Callable[[Changes, Budget], Staged]:
+def _already(staged: Staged) -> Callable[[Changes, Budget, Sequence[HeldBack]], Staged]:
     """A stage step for rows that went through the transforms when they failed to load."""
 
-    def stage(changes: Changes, budget: Budget) -> Staged:
+    def stage(changes: Changes, budget: Budget, before: Sequence[HeldBack]) -> Staged:
         return staged
 
     return stage
@@ -155,5 +171,11 @@ def _words(decision: Decision, counts: Counts, origins: Sequence[str], *, dry_ru
     return f"{decision.kind} from {used}: {would}{', '.join(parts) or 'no change'}"
 
 
-def _left(ready: ReadyStream, found: Sorted) -> str:
-    return f". {no_such_key(ready, found.left)}" if found.left else ""
+def _behind(found: Sorted, *, dry_run: bool) -> str:
+    waiting = found.waiting if dry_run else 0
+    which = "1 change waits" if waiting == 1 else f"{waiting:,} changes wait"
+    return f"; {which} behind and would follow in order" if waiting else ""
+
+
+def _left(ready: ReadyStream, left: Sequence[RecordId]) -> str:
+    return f". {no_such_key(ready, left)}" if left else ""

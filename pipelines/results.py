@@ -18,6 +18,7 @@ class Counts:
     folded: int = 0
     superseded: int = 0
     failed: int = 0
+    waiting: int = 0  # behind a failed change of their record (policy `block`)
 
     def __add__(self, other: Counts) -> Counts:
         mine, theirs = asdict(self), asdict(other)

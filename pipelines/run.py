@@ -10,6 +10,7 @@ from time import perf_counter
 from rowtrail.checkpoints.errors import LedgerError
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.states import RunState, StreamState
+from rowtrail.pipelines.automatic import ask_for_due, ask_for_waiting
 from rowtrail.pipelines.commit import Faults, no_faults
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.follow import follow_streams
@@ -70,6 +71,8 @@ def run_pipeline(
             given_up = give_up(opened, names - _paused(opened, chosen))
             opened.patience.retry(partial(install_capture, opened, chosen))
             decisions = carry_out_pending(opened, run_id)
+            if ask_for_due(opened, chosen):
+                decisions += carry_out_pending(opened, run_id)
             results = {
                 stream.name: run_stream(
                     opened, stream, run_id, options.allow_deletes, stop=options.follow
@@ -85,6 +88,7 @@ def run_pipeline(
                     options.follow,
                     takes_new=bool(opened.definition.patterns) and not options.streams,
                 )
+            ask_for_waiting(opened, chosen)
             late = carry_out_pending(opened, run_id)
             if late:
                 results = {name: with_held_back(opened, one) for name, one in results.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import from_arrow
-from rowtrail.checkpoints.states import Stage
+from rowtrail.checkpoints.states import HeldBack, Stage
 from rowtrail.connectors.changes import Changes, Operation, are_distinct
 from rowtrail.connectors.errors import RecordError
 from rowtrail.connectors.schema import Column, TableSchema
@@ -19,32 +20,9 @@ from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
+from rowtrail.pipelines.staged import FailedRow, Staged
 from rowtrail.pipelines.transforms import Transform
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailedRow:
-    """A row of the changes that did not get through."""
-
-    row: int  # its number in the changes
-    stage: Stage
-    error_class: str
-    message: str
-    transformed: pa.RecordBatch | None = None  # one row, where the load failed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Staged:
-    """The rows of a batch, sorted by what is to become of them. Numbers are rows of the changes."""
-
-    rows: pa.RecordBatch  # what the target is to hold, of the target's schema
-    kept: pa.Array  # int64, aligned with `rows`
-    dropped: pa.Array  # int64: a transform dropped them
-    dropped_by: tuple[tuple[str, int], ...]  # transform's name and how many it dropped
-    deleted: pa.Array  # int64
-    folded: pa.Array  # int64: a later change of the same key is in the batch
-    failed: tuple[FailedRow, ...]
-    seconds: dict[Stage, float] = field(default_factory=dict)
+from rowtrail.pipelines.waiting import less, waiting_rows
 
 
 def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str) -> TableSchema:
@@ -55,9 +33,16 @@ def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str)
     return TableSchema(table=table, columns=schema.columns, key=schema.key)
 
 
-def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> Staged:
-    """Folds, transforms and validates; raises ConfigurationError and StopError for broken code."""
+def stage(
+    changes: Changes, budget: Budget, before: Sequence[HeldBack], *, steps: tuple[Transform, ...]
+) -> Staged:
+    """Folds, transforms and validates; what is behind one of `before` waits instead.
+
+    Raises ConfigurationError and StopError for broken code.
+    """
     last, folded = fold(changes)
+    waiting = waiting_rows(changes, last, before)
+    last = less(last, waiting)
     operations = changes.operations.take(last)
     is_delete = pc.equal(operations, int(Operation.DELETE))
     deleted = last.filter(is_delete)
@@ -79,6 +64,7 @@ def stage(changes: Changes, budget: Budget, *, steps: tuple[Transform, ...]) -> 
         deleted=deleted,
         folded=folded,
         failed=tuple(flow.failed),
+        waiting=waiting,
         seconds=flow.seconds,
     )
 

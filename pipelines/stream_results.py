@@ -15,8 +15,7 @@ NAMED_FAILURES = 1_000
 
 def with_held_back(opened: OpenPipeline, result: StreamResult) -> StreamResult:
     """With the records that are held back now, from earlier runs too."""
-    counts = opened.ledger.failures.counts(result.name)
-    held_back = sum(counts.get(state, 0) for state in OPEN_FAILURES)
+    held_back = opened.ledger.failures.records(result.name)
     failures = (
         opened.ledger.failures.list(stream=result.name, states=OPEN_FAILURES, limit=NAMED_FAILURES)
         if held_back

@@ -16,10 +16,12 @@ from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.definition import (
     DEFAULT_READERS,
     DEFAULT_RETAINED_LOG,
+    DEFAULT_RETRIES,
     Breakers,
     NewTables,
     PatternDefinition,
     PipelineDefinition,
+    Policy,
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import note_mistakes
@@ -67,6 +69,8 @@ class Stream:
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    policy: str = "latest"  # latest, block or reread: later changes of a failed record
+    retries: int = DEFAULT_RETRIES  # that runs make by themselves, with back-off
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -113,6 +117,8 @@ class Stream:
             ),
             batch_rows=self.batch_rows,
             capture_images=self.capture_images,
+            policy=_word(Policy, self.policy, name, "policy"),
+            retries=self.retries,
         )
 
 

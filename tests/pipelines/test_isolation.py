@@ -119,7 +119,7 @@ def test_records_that_a_person_retries_may_all_fail_again(world: World) -> None:
         assert len(result.failed) == 27
         assert "27 failed again" in result.text
     with ledger_of(world) as ledger:
-        assert {one.attempts for one in ledger.failures.list("orders")} == {1}
+        assert {one.attempts for one in ledger.failures.list("orders")} == {3}
         trail = [entry.event for entry in ledger.trail(record(1))]
     assert trail.count("failed") == 3
 

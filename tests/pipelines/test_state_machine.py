@@ -204,6 +204,7 @@ class Lives(RuleBasedStateMachine):
             batch_rows=3,
             transforms=[picky],
             breakers=Breakers(failed_share=1.0, deleted_share=1.0),
+            retries=0,  # only people ask
             **self.settings,
         )
 

@@ -57,7 +57,7 @@ def changes(rows: list[tuple[object, ...]], deletes: set[int] = frozenset()) -> 
 
 def staged(batch: Changes, *functions) -> Staged:
     steps = tuple(from_function(function) for function in functions)
-    return stage(batch, Budget(10_000), steps=steps)
+    return stage(batch, Budget(10_000), (), steps=steps)
 
 
 AWKWARD = [
@@ -233,7 +233,7 @@ def with_helper(folder: Path, factor: int) -> Path:
 
 def factor_of(step: Transform) -> object:
     rows = changes([(1, 1, 1.0, "a")])
-    return stage(rows, Budget(10), steps=(step,)).rows.column("big")[0].as_py()
+    return stage(rows, Budget(10), (), steps=(step,)).rows.column("big")[0].as_py()
 
 
 def test_a_helper_beside_a_transform_is_its_own(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_stop_names_the_stream_the_transform_and_a_next_step() -> None:
     batch = changes([(number, 1, 1.0, "x") for number in range(1_000)])
     for budget, kind in ((10_000, EveryProbeFailedError), (5, AttemptsSpentError)):
         with pytest.raises(kind, match=r"Stream orders .*broken.* Mend the transform, then run"):
-            stage(batch, Budget(budget), steps=(from_function(broken),))
+            stage(batch, Budget(budget), (), steps=(from_function(broken),))
 
 
 def test_what_does_not_fit_says_what_to_declare() -> None:

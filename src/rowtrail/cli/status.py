@@ -120,12 +120,12 @@ def _without_streams(definition: PipelineDefinition) -> list[str]:
 
 
 def _stream_status(ledger: Ledger, record: StreamRecord | None, name: str) -> StreamStatus:
-    from rowtrail.checkpoints.states import OPEN_FAILURES, FailureState, StreamState
+    from rowtrail.checkpoints.states import FailureState, StreamState
 
     if record is None:
         return StreamStatus(stream=name, state=NEVER_LOADED)
     counts = ledger.failures.counts(name)
-    held_back = sum(counts.get(state, 0) for state in OPEN_FAILURES)
+    held_back = ledger.failures.records(name)
     if record.state is not StreamState.ACTIVE:
         state = record.state.value
     elif record.position is None:  # not read yet, or not since `stream resnapshot`

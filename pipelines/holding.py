@@ -1,0 +1,59 @@
+"""What a planned batch holds back beside what failed: changes that have to wait for the failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from rowtrail.checkpoints.record_id import RecordId
+from rowtrail.checkpoints.states import HeldBack
+from rowtrail.connectors.changes import Changes
+from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.key_changes import old_keys_of
+from rowtrail.pipelines.plan import Plan, new_failure
+from rowtrail.pipelines.waiting import in_order, waiting_row
+
+
+def with_waiting(
+    plan: Plan,
+    changes: Changes,
+    stream: StreamDefinition,
+    before: Sequence[HeldBack],
+    code_fingerprint: str | None,
+) -> Plan:
+    """The plan, whose failures are known, without the rows that have to wait for one of them.
+
+    `before` are changes of earlier batches that are waited for, too (see `waiting.blockers`).
+    """
+    plan = replace(plan, failures=in_order(stream.policy, plan.failures, before))
+    held: set[RecordId] = set()
+    while len(records := {one.record_id for one in plan.failures}) > len(held):
+        held = records
+        plan = _without_old_keys(plan, changes, stream, code_fingerprint, held)
+    return plan
+
+
+def _without_old_keys(
+    plan: Plan,
+    changes: Changes,
+    stream: StreamDefinition,
+    code_fingerprint: str | None,
+    held: set[RecordId],
+) -> Plan:
+    """Without the deletes of keys in whose place there is a record that is held back."""
+    new_of = old_keys_of(changes, held)
+    if not new_of:
+        return plan
+    rows = np.flatnonzero(np.isin(plan.numbers.to_numpy(), np.array(sorted(new_of))))
+    failures = [
+        new_failure(
+            changes,
+            waiting_row(number, new_of[number]),
+            code_fingerprint,
+            stream.capture_images,
+        )
+        for number in plan.numbers.take(rows).to_pylist()
+    ]
+    return plan.without(rows.tolist(), failures)
