@@ -86,10 +86,8 @@ MUTATIONS = (
         name="ledger-closes-before-the-write",
         bug="The ledger closes the batch, and only then is it written to the target.",
         path="pipelines/commit.py",
-        before="            with clock.measure(Stage.LOAD):\n"
-        "                superseded = lane.patience",
-        after="            lane.ledger.batches.close(batch.batch_id, pa.array([], pa.uint32()))\n"
-        "            with clock.measure(Stage.LOAD):\n"
+        before="                superseded = lane.patience",
+        after="                lane.ledger.batches.close(batch.batch_id, pa.array([], pa.uint32()))\n"
         "                superseded = lane.patience",
         tests=(
             _PIPELINES + "test_lost_replies.py::test_cut_before_the_commit_until_patience_ends",
@@ -126,7 +124,7 @@ MUTATIONS = (
         path="connectors/destinations/gaps.py",
         before="    touched = [*load.gaps_closed, *(",
         after="    touched = [*(",
-        tests=(_FAILED + "test_a_retry_goes_on_from_the_captured_image",),
+        tests=(_DUCKDB + "test_gaps_open_and_close_with_the_rows",),
     ),
     Mutation(
         name="sweep-without-the-epoch",
@@ -139,10 +137,7 @@ MUTATIONS = (
         after="                keys_gone(engine, table, known, span, keys),\n"
         "                table,\n"
         "                version(page)._replace(epoch=1),\n",
-        tests=(
-            _PIPELINES
-            + "test_run.py::test_changing_the_capture_reads_anew_and_sweeps_what_is_gone",
-        ),
+        tests=(_PIPELINES + "test_superseded.py",),
     ),
     Mutation(
         name="batch-of-an-earlier-epoch-moves-the-new-one",

@@ -106,7 +106,7 @@ def failed_world(world: World) -> Any:
             raise ValueError("two")
         return frame
 
-    pipeline = world.pipeline(transforms=[picky])
+    pipeline = world.pipeline(transforms=[picky], retries=0)
     world.put((n, n, "x") for n in range(1, 4))
     pipeline.run()
     return pipeline, broken

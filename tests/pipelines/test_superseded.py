@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from rowtrail import Breakers
 from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.run import run_pipeline
 from tests.pipelines.witness import ledger_of, outcomes
@@ -28,3 +31,21 @@ def test_a_change_that_the_first_read_has_seen_already(world: World) -> None:
         assert [entry.event for entry in outcomes(ledger, 12)] == ["loaded", "superseded"]
         for key in range(1, 12):
             assert [entry.event for entry in outcomes(ledger, key)] == ["loaded"]
+
+
+@pytest.mark.parametrize("deletes", ["soft", "hard"])
+def test_a_new_epoch_wins_whatever_the_position_of_the_older_one(
+    world: World, deletes: str
+) -> None:
+    """Numbers of reads are high by then, and the sequence of the new change log is low."""
+    keys = range(1, 13)
+    for n in range(5):
+        world.put((key, key, f"read {n}") for key in keys)
+        assert world.pipeline(capture="snapshot", deletes=deletes).run().complete
+    # So many in one page that they come as items of their own.
+    world.delete(*range(4, 10))
+    anew = world.pipeline(
+        capture="trigger", deletes=deletes, batch_rows=4, breakers=Breakers(deleted_share=1.0)
+    )
+    assert anew.run().complete
+    assert world.loaded() == world.expected()
