@@ -87,7 +87,8 @@ MUTATIONS = (
         bug="The ledger closes the batch, and only then is it written to the target.",
         path="pipelines/commit.py",
         before="                superseded = lane.patience",
-        after="                lane.ledger.batches.close(batch.batch_id, pa.array([], pa.uint32()))\n"
+        after="                nothing = pa.array([], pa.uint32())\n"
+        "                lane.ledger.batches.close(batch.batch_id, nothing)\n"
         "                superseded = lane.patience",
         tests=(
             _PIPELINES + "test_lost_replies.py::test_cut_before_the_commit_until_patience_ends",
