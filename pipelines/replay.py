@@ -81,7 +81,7 @@ def carry_out(
             failed += result.failed_records
             results.append(result)
             origins.append(portion.origin)
-        if dry_run or not found.waiting:
+        if dry_run or not (found.failures and found.waiting):
             break
         tried = tried.plus(found, failed)
         found = sort_records(opened, ready, decision, tried)

@@ -140,13 +140,17 @@ def in_turn(policy: Policy, changes: Sequence[AnOpen]) -> list[AnOpen]:
     of_record: dict[RecordId, list[AnOpen]] = {}
     for one in changes:
         of_record.setdefault(one.record_id, []).append(one)
-    return [one for one in _firsts(policy, changes) if not _must_wait(one, of_record)]
+    return [one for one in _firsts(policy, changes) if not _must_wait(policy, one, of_record)]
 
 
-def _must_wait(one: Open, of_record: Mapping[RecordId, Sequence[Open]]) -> bool:
+def _must_wait(policy: Policy, one: Open, of_record: Mapping[RecordId, Sequence[Open]]) -> bool:
     if one.state is not FailureState.WAITING or one.waits_for in (None, one.record_id):
         return False
     others = of_record.get(one.waits_for, ())
+    if policy is Policy.BLOCK:
+        # What came later has its own turn. The other half has the next ordinal.
+        epoch, position, ordinal, _ = one.version
+        others = [other for other in others if other.version < (epoch, position, ordinal + 2, 0)]
     # Two that belong together wait for each other: the row under the new key goes first.
     return any(other.waits_for != one.record_id or other.version > one.version for other in others)
 
