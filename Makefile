@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULES := src/rowtrail connectors checkpoints pipelines sample_data tests benchmarks
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint types tests mutations bench clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,10 @@ types: .venv/installed
 
 tests: .venv/installed postgres-server
 	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+# Puts deliberate bugs into a copy of all this, one by one: the tests must catch each.
+mutations: .venv/installed postgres-server
+	$(BIN)/python -m tests.mutations
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks

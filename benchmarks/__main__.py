@@ -16,6 +16,7 @@ NAMES = (
     "sync",
     "ledger_size",
     "retry",
+    "poison",
     "trail",
     "memory",
     "postgres_full_sync",

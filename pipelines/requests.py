@@ -35,6 +35,7 @@ from rowtrail.pipelines.opening import (
     recover_streams,
 )
 from rowtrail.pipelines.patterns import at_source, known_targets, resolve_known
+from rowtrail.pipelines.pending import carry_out_pending
 from rowtrail.pipelines.progress import Reporter, Silent
 from rowtrail.pipelines.replay import Replayed, carry_out, carry_out_patiently
 from rowtrail.pipelines.selection import check_condition
@@ -158,7 +159,7 @@ def _carry_out_if_free(
                 decision_id=decision.id,
                 stream=decision.stream,
                 text=f"noted as request {decision.id}{_which(decision)}; it is carried out by the "
-                f"run that holds the lease. {error}",
+                f"run that holds the lease, or else by the next one. {error}",
                 chosen=len(decision.record_ids) or None,
                 carried_out=False,
             )
@@ -178,6 +179,14 @@ def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[Requ
     run_id = opened.ledger.runs.start(RunKind.REQUEST)
     errors: list[RowtrailError] = []
     for decision in decisions:
+        current = opened.ledger.decisions.get(decision.id)
+        if current.state is not DecisionState.PENDING:
+            # The run that held the lease when it was asked for has seen to it.
+            if current.state is DecisionState.FAILED:
+                errors.append(ConfigurationError(current.result or ""))
+            else:
+                results.append(_done_by_another(opened.ledger, current))
+            continue
         try:
             replayed = carry_out_patiently(opened, decision, run_id)
         except OwnershipError:
@@ -188,11 +197,26 @@ def _carry_out(opened: OpenPipeline, decisions: Sequence[Decision]) -> list[Requ
             continue
         opened.ledger.decisions.finish(decision.id, DecisionState.DONE, replayed.text)
         results.append(_result(decision, replayed, decision.id))
+    # Others were told meanwhile that whoever holds the lease does what they ask for.
+    carry_out_pending(opened, run_id)
     if errors:
         opened.ledger.runs.finish(run_id, RunState.FAILED, str(errors[0]))
         raise errors[0]
     opened.ledger.runs.finish(run_id, RunState.COMPLETE)
     return results
+
+
+def _done_by_another(ledger: Ledger, decision: Decision) -> RequestResult:
+    """The result of a request that somebody else has carried out."""
+    failed = ledger.failures.list(
+        stream=decision.stream, states=OPEN_FAILURES, record_ids=decision.record_ids or None
+    )
+    return RequestResult(
+        decision_id=decision.id,
+        stream=decision.stream,
+        text=decision.result or "carried out by another run",
+        failed=tuple(str(failure.record_id) for failure in failed),
+    )
 
 
 def _refuse(

@@ -77,6 +77,6 @@ LOG_GONE = "its change log is gone"
 LOG_MADE_AGAIN = "its change log was made again, so that changes may be missing"
 ENTRIES_GONE = (
     "entries beyond its position were deleted from the change log, as another pipeline that reads "
-    "the same log would do"
+    "the same log would do, or this one before an older ledger and target were put back"
 )
 SOURCE_OLDER = "the source is older than its position, perhaps restored from a back-up"

@@ -28,6 +28,7 @@ from rowtrail.connectors.errors import (
     ConfigurationError,
     OwnershipError,
     RecordError,
+    RowtrailError,
     StopError,
 )
 
@@ -267,6 +268,20 @@ class DestinationConformance:
         assert warehouse.write(load_of(target, watermark=NOW)) == []
         assert warehouse.table("_rowtrail_receipts").num_rows == 1
         assert warehouse.table("_rowtrail_watermarks").num_rows == 1
+
+    def test_rows_and_receipt_come_together_or_not_at_all(self, warehouse: Warehouse) -> None:
+        """A receipt that the target refuses takes the rows back with it, and the gaps."""
+        target = orders()
+        warehouse.alter(target)
+        refused = replace(receipt_of(), run_id=None)  # type: ignore[arg-type]
+        load = load_of(
+            target, upsert(1, id=1, note="a"), receipt=refused, gaps_opened=[gap_of("orders:2")]
+        )
+        with pytest.raises(RowtrailError):
+            warehouse.write(load)
+        assert warehouse.rows() == {}
+        assert warehouse.table("_rowtrail_receipts").num_rows == 0
+        assert warehouse.table("_rowtrail_gaps").num_rows == 0
 
     def test_a_key_that_comes_twice_is_refused(self, warehouse: Warehouse) -> None:
         target = orders()

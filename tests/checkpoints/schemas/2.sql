@@ -87,9 +87,9 @@ CREATE TABLE batches (
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
 
-CREATE INDEX batches_by_stream ON batches (stream_id, id);
-
 CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
+
+CREATE INDEX batches_by_stream ON batches (stream_id, id);
 
 CREATE TABLE decisions (
 	id BIGINT NOT NULL, 
@@ -223,9 +223,9 @@ CREATE TABLE failures (
 	FOREIGN KEY(ended_batch) REFERENCES batches (id)
 );
 
-CREATE UNIQUE INDEX one_held_back_per_version ON failures (stream_id, "key", epoch, position, ordinal, revision) WHERE ended_at IS NULL;
-
 CREATE INDEX failures_by_key ON failures (stream_id, "key");
+
+CREATE UNIQUE INDEX one_held_back_per_version ON failures (stream_id, "key", epoch, position, ordinal, revision) WHERE ended_at IS NULL;
 
 CREATE TABLE decision_records (
 	decision_id BIGINT NOT NULL, 

@@ -1,0 +1,229 @@
+"""The deliberate bugs: each is one exact replacement in one file, and the tests that catch it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+_DUCKDB = "tests/connectors/test_duckdb_destination.py::TestDuckdb::"
+_POSTGRES = "tests/connectors/test_postgres_destination.py::TestPostgres::"
+_PIPELINES = "tests/pipelines/"
+_FAILED = _PIPELINES + "test_failed_records.py::"
+_CRASH = _PIPELINES + "test_crash.py::test_a_crash_leaves_no_trace_once_resumed"
+_LEDGER = "tests/checkpoints/test_sqlite_ledger.py::TestSqliteLedger::"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """`before` is in the file exactly once."""
+
+    name: str
+    bug: str  # what somebody might have written, as a sentence
+    path: str  # from the root
+    before: str
+    after: str
+    tests: tuple[str, ...]  # what pytest is given
+
+    def applied(self, text: str) -> str:
+        """The file's text with the bug; raises ValueError unless it applies exactly once."""
+        found = text.count(self.before)
+        if found != 1:
+            raise ValueError(
+                f"Mutation {self.name} applies {found} times to {self.path}, not once. The code "
+                f"has changed: let its `before` be the lines that do the same now, in "
+                f"tests/mutations/catalogue.py."
+            )
+        return text.replace(self.before, self.after)
+
+
+MUTATIONS = (
+    Mutation(
+        name="receipt-outside-the-transaction",
+        bug="The receipt is written in a transaction of its own, after that of the rows.",
+        path="connectors/destinations/duckdb.py",
+        before="            receipts.write_receipt(work,",
+        after="        with self._transaction(doing, keep=not probe) as work:\n"
+        "            receipts.write_receipt(work,",
+        tests=(_DUCKDB + "test_rows_and_receipt_come_together_or_not_at_all",),
+    ),
+    Mutation(
+        name="receipt-outside-the-transaction-postgres",
+        bug="The same at a PostgreSQL target.",
+        path="connectors/destinations/postgres.py",
+        before="            receipts.write_receipt(work,",
+        after="        with self._transaction(doing, keep=not probe) as work:\n"
+        "            receipts.write_receipt(work,",
+        tests=(_POSTGRES + "test_rows_and_receipt_come_together_or_not_at_all",),
+    ),
+    Mutation(
+        name="equal-version-overwrites",
+        bug="The fence lets an equal version pass: `<=` where `<` belongs.",
+        path="connectors/destinations/duckdb_merge.py",
+        before="""({quoted(VERSION_COLUMNS, 't.')}) >= \"""",
+        after="""({quoted(VERSION_COLUMNS, 't.')}) > \"""",
+        tests=(_DUCKDB + "test_an_equal_version_is_superseded",),
+    ),
+    Mutation(
+        name="equal-version-overwrites-postgres",
+        bug="The same at a PostgreSQL target.",
+        path="connectors/destinations/postgres_apply.py",
+        before="""({quoted(VERSION_COLUMNS, 't.')}) >= (""",
+        after="""({quoted(VERSION_COLUMNS, 't.')}) > (""",
+        tests=(_POSTGRES + "test_an_equal_version_is_superseded",),
+    ),
+    Mutation(
+        name="position-before-the-commit",
+        bug="The stream's position moves when the manifest is prepared, before the target has it.",
+        path="checkpoints/batches.py",
+        before="            manifests.write(connection, row.id, row.stream_id, stored)\n",
+        after="            manifests.write(connection, row.id, row.stream_id, stored)\n"
+        "            streams.change(connection, row.stream_id, position=manifest.position_after)\n",
+        tests=(_LEDGER + "test_a_prepared_batch_moves_nothing",),
+    ),
+    Mutation(
+        name="ledger-closes-before-the-write",
+        bug="The ledger closes the batch, and only then is it written to the target.",
+        path="pipelines/commit.py",
+        before="                superseded = lane.patience",
+        after="                nothing = pa.array([], pa.uint32())\n"
+        "                lane.ledger.batches.close(batch.batch_id, nothing)\n"
+        "                superseded = lane.patience",
+        tests=(
+            _PIPELINES + "test_lost_replies.py::test_cut_before_the_commit_until_patience_ends",
+        ),
+    ),
+    Mutation(
+        name="source-forgets-before-the-write",
+        bug="The source may forget a batch that is not yet at the target.",
+        path="pipelines/commit.py",
+        before="        lane.faults(Point.PREPARED)\n",
+        after="        lane.acknowledge(plan.position_after or changes.position)\n"
+        "        lane.faults(Point.PREPARED)\n",
+        tests=(_CRASH + "[trigger-prepared]",),
+    ),
+    Mutation(
+        name="tombstone-forgotten",
+        bug="A hard delete leaves no tombstone.",
+        path="connectors/destinations/duckdb_merge.py",
+        before="        bury = deleted\n",
+        after="        bury = np.zeros(len(applied), dtype=np.bool_)\n",
+        tests=(_DUCKDB + "test_a_deleted_row_is_not_brought_back",),
+    ),
+    Mutation(
+        name="tombstone-forgotten-postgres",
+        bug="The same at a PostgreSQL target.",
+        path="connectors/destinations/postgres_apply.py",
+        before="            self._bury()\n",
+        after="",
+        tests=(_POSTGRES + "test_a_deleted_row_is_not_brought_back",),
+    ),
+    Mutation(
+        name="gap-not-closed",
+        bug="A record that is loaded at last stays in _rowtrail_gaps.",
+        path="connectors/destinations/gaps.py",
+        before="    touched = [*load.gaps_closed, *(",
+        after="    touched = [*(",
+        tests=(_DUCKDB + "test_gaps_open_and_close_with_the_rows",),
+    ),
+    Mutation(
+        name="sweep-without-the-epoch",
+        bug="What a new snapshot finds gone is deleted under the version of an earlier epoch, so "
+        "that the fence keeps it.",
+        path="connectors/capture/full_read.py",
+        before="                keys_gone(engine, table, known, span, keys),\n"
+        "                table,\n"
+        "                version(page),\n",
+        after="                keys_gone(engine, table, known, span, keys),\n"
+        "                table,\n"
+        "                version(page)._replace(epoch=1),\n",
+        tests=(_PIPELINES + "test_superseded.py",),
+    ),
+    Mutation(
+        name="batch-of-an-earlier-epoch-moves-the-new-one",
+        bug="A batch that was read before a new snapshot was asked for moves its position.",
+        path="checkpoints/batches.py",
+        before="    if row.stream_epoch == row.epoch:\n",
+        after="    if row.stream_epoch >= row.epoch:\n",
+        tests=(_LEDGER + "test_a_batch_of_an_earlier_epoch_does_not_move_the_new_one",),
+    ),
+    Mutation(
+        name="owner-row-not-checked",
+        bug="A write does not look whether it has hit the owner row.",
+        path="connectors/destinations/owner.py",
+        before="    if touched == 1:\n",
+        after="    if touched >= 0:\n",
+        tests=(_PIPELINES + "test_takeover.py::test_a_paused_process_cannot_write_to_the_target",),
+    ),
+    Mutation(
+        name="superseded-counted-as-loaded",
+        bug="The result counts rows as loaded that the fence has kept out.",
+        path="pipelines/commit.py",
+        before="        loaded=int(np.count_nonzero(~late & ~deletes)),\n",
+        after="        loaded=int(np.count_nonzero(~deletes)),\n",
+        tests=(_PIPELINES + "test_superseded.py",),
+    ),
+    Mutation(
+        name="superseded-kept-as-loaded",
+        bug="The ledger is not told which rows the fence has kept out.",
+        path="pipelines/commit.py",
+        before="        rows = pc.indices_nonzero(superseded).cast(pa.uint32())\n",
+        after="        rows = pa.array([], pa.uint32())\n",
+        tests=(_PIPELINES + "test_superseded.py",),
+    ),
+    Mutation(
+        name="held-records-not-left-out",
+        bug="Reconciliation does not know the records that the ledger holds back.",
+        path="pipelines/known.py",
+        before="        if held is None:\n            return at_target\n",
+        after="        return at_target\n",
+        tests=(_FAILED + "test_a_delete_takes_the_place_of_a_failed_insert",),
+    ),
+    Mutation(
+        name="recovery-takes-any-receipt",
+        bug="Recovery closes a batch because its stream has a receipt, whichever batch that is of.",
+        path="pipelines/recovery.py",
+        before="        written = receipt is not None and receipt.batch_id == batch.batch_id\n",
+        after="        written = receipt is not None\n",
+        tests=(_CRASH + "[trigger-prepared]",),
+    ),
+    Mutation(
+        name="older-target-not-noticed",
+        bug="Recovery does not compare the ledger's last batch with the target's.",
+        path="pipelines/recovery.py",
+        before="    same = receipt is not None and receipt.batch_id == record.last_batch_id\n",
+        after="    same = True\n",
+        tests=(
+            _PIPELINES
+            + "test_recovery.py::test_an_older_target_stops_the_stream_until_it_is_read_anew",
+        ),
+    ),
+    Mutation(
+        name="replay-without-a-revision",
+        bug="A replayed record keeps the version that it had, and loses against itself.",
+        path="pipelines/fetching.py",
+        before="changes.with_revision(revision)",
+        after="changes.with_revision(0)",
+        tests=(_FAILED + "test_a_replay_wins_over_itself_and_twice_changes_nothing",),
+    ),
+    Mutation(
+        name="request-carried-out-twice",
+        bug="Whoever asked carries a request out without looking whether another one has done it.",
+        path="pipelines/requests.py",
+        before="        if current.state is not DecisionState.PENDING:\n",
+        after="        if False:\n",
+        tests=(
+            _PIPELINES
+            + "test_many_requests.py::test_what_a_run_has_done_meanwhile_is_not_done_again",
+        ),
+    ),
+    Mutation(
+        name="breaker-never-speaks",
+        bug="The search for bad records goes on when its budget of attempts is spent.",
+        path="pipelines/isolation.py",
+        before="        if self.limit is not None and self.spent >= self.limit:\n",
+        after="        if self.limit is not None and self.spent > 100 * self.limit:\n",
+        tests=(_PIPELINES + "test_isolation.py::test_a_budget_that_is_spent_stops_the_search",),
+    ),
+)
