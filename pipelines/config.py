@@ -215,7 +215,12 @@ def _definition(
         slot=file.pipeline.slot or "",
         readers=file.pipeline.readers,
         retained_log=file.pipeline.retained_log or DEFAULT_RETAINED_LOG,
+        archive=_archive(file.pipeline.archive, folder),
     )
+
+
+def _archive(place: str | None, folder: Path) -> str | None:
+    return place if not place or "://" in place else str(folder / place)
 
 
 def _stream(
@@ -250,6 +255,7 @@ def _stream(
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
         batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
         capture_images=given.get("capture_images", True),
+        archive=given.get("archive", True),
     )
 
 

@@ -82,6 +82,14 @@ class PipelineSection(_Section):
             '`"10GB"` if not set.'
         ),
     ] = None
+    archive: Annotated[
+        str | None,
+        Field(
+            description="Folder, or URL for fsspec such as `s3://bucket/archive`, in which every "
+            "batch is kept as it was read, as Parquet: `rowtrail replay --from archive` rebuilds a "
+            "target from it. No archive if not set."
+        ),
+    ] = None
 
 
 class StreamSection(_Section):
@@ -169,6 +177,13 @@ class StreamSection(_Section):
         Field(
             description="Whether the ledger keeps the row of a failed record, so that a retry need "
             "not read it again. `true` if not set."
+        ),
+    ] = None
+    archive: Annotated[
+        bool | None,
+        Field(
+            description="Whether its batches go into the pipeline's archive, if there is one. "
+            "`true` if not set."
         ),
     ] = None
 

@@ -56,6 +56,7 @@ class StreamDefinition:
     transforms: tuple[Transform, ...] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    archive: bool = True  # whether its batches are kept, where the pipeline has an archive
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
@@ -115,6 +116,7 @@ class PipelineDefinition:
     slot: str = ""  # capture `log`: slot and publication; empty: named after the pipeline
     readers: int = DEFAULT_READERS  # capture `log`: connections of a first snapshot
     retained_log: int = DEFAULT_RETAINED_LOG  # bytes of log that a stream may hold back
+    archive: str | None = None  # folder or fsspec URL: likewise
     patterns: tuple[PatternDefinition, ...] = ()  # their streams are known once it is resolved
 
     def __post_init__(self) -> None:
