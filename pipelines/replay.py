@@ -15,6 +15,7 @@ from rowtrail.checkpoints.states import (
 )
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import ConfigurationError, TransientError
+from rowtrail.pipelines.archive_names import FROM_ARCHIVE, cut_off
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import Breakers
 from rowtrail.pipelines.fetching import no_such_key
@@ -49,6 +50,8 @@ def carry_out(
     Raises ConfigurationError where `must_wait` gives a reason, and for a record that a person named
     whose key does not fit the stream's key.
     """
+    if decision.from_stage == FROM_ARCHIVE:
+        raise ConfigurationError(cut_off(decision))
     reason = must_wait(opened, decision)
     if reason is not None:
         raise ConfigurationError(reason)

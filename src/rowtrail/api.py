@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from rowtrail.pipelines.transforms import from_function, load
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rowtrail.pipelines.archive_replay import ArchiveReplayed
     from rowtrail.pipelines.progress import Reporter
 
 KeyLike = Any
@@ -67,6 +69,7 @@ class Stream:
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
     batch_rows: int = DEFAULT_BATCH_ROWS
     capture_images: bool = True
+    archive: bool = True  # keep its batches, where the pipeline has an archive
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -113,6 +116,7 @@ class Stream:
             ),
             batch_rows=self.batch_rows,
             capture_images=self.capture_images,
+            archive=self.archive,
         )
 
 
@@ -163,6 +167,7 @@ class Pipeline:
         slot: str | None = None,
         readers: int = DEFAULT_READERS,
         retained_log: int | str = DEFAULT_RETAINED_LOG,
+        archive: str | Path | None = None,
     ) -> None:
         mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
@@ -177,6 +182,7 @@ class Pipeline:
             slot=slot or "",
             readers=readers,
             retained_log=_size(retained_log, mistakes),
+            archive=None if archive is None else str(archive),
         )
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()
@@ -240,6 +246,25 @@ class Pipeline:
             raise ConfigurationError("A replay needs at least one key.")
         request = self._request(DecisionKind.REPLAY, stream, keys, from_stage, reason)
         return submit(self.definition, [request], dry_run=dry_run)[0]
+
+    def replay_archive(
+        self,
+        *streams: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        reason: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> list[ArchiveReplayed]:
+        """Replays these streams, or all, from the archive; the source is not asked.
+
+        A target that lacks a stream's rows is rebuilt. `since` and `until` (aware) choose batches
+        by the time at which they were read.
+        """
+        from rowtrail.pipelines.archive_replay import ArchiveRequest, replay_archive
+
+        request = ArchiveRequest(streams=streams, since=since, until=until, reason=reason)
+        return replay_archive(self.definition, request, dry_run=dry_run, reporter=reporter)
 
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rowtrail.cli.archive import (
+    FROM_ARCHIVE,
+    AllStreams,
+    ArchiveOptions,
+    Since,
+    Until,
+    refuse_archive_options,
+    replay_from_archive,
+)
 from rowtrail.cli.common import (
     COMPLETE_EXCEPT,
     DEFAULT_FILE,
@@ -32,6 +41,14 @@ FromStage = Annotated[
         "--from",
         help="Go on from `transform`, or from `extract`: read the row anew.",
         metavar="STAGE",
+    ),
+]
+ReplayFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Go on from `transform`; from `extract`: read the row anew; or from the `archive`.",
+        metavar="WHERE",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
@@ -84,19 +101,40 @@ def retry(
 
 
 def replay(
-    stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
+    stream: Annotated[str | None, typer.Argument(help="The stream.", metavar="STREAM")] = None,
     keys: Keys = None,
     pipeline: PipelineFile = DEFAULT_FILE,
-    from_stage: FromStage = None,
+    from_stage: ReplayFrom = None,
+    since: Since = None,
+    until: Until = None,
+    all_streams: AllStreams = False,
     dry_run: DryRun = False,
     reason: Reason = None,
     json: Json = False,
 ) -> None:
-    """Reads records anew at the source and takes them through all stages, loaded or not."""
+    """Takes records through all stages again, loaded or not: read anew at the source, or, with
+    `--from archive`, whole streams as the archive has them."""
     from rowtrail.checkpoints.states import DecisionKind
     from rowtrail.pipelines.requests import Request
 
+    if from_stage == FROM_ARCHIVE:
+        replay_from_archive(
+            ArchiveOptions(
+                names=(stream, *(keys or ())) if stream else tuple(keys or ()),
+                all_streams=all_streams,
+                since=since,
+                until=until,
+                reason=reason,
+                dry_run=dry_run,
+            ),
+            pipeline,
+            json=json,
+        )
+        return
+    refuse_archive_options(since, until, all_streams=all_streams)
     stage = _stage(from_stage)
+    if stream is None:
+        raise typer.BadParameter("name the stream", param_hint="STREAM")
     definition = read_known_pipeline(pipeline, with_transforms=True)
     name, ids = _named(definition, stream, keys or ())
     _require_keys(ids)
