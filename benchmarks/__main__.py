@@ -18,6 +18,7 @@ NAMES = (
     "retry",
     "trail",
     "memory",
+    "archive",
     "postgres_full_sync",
     "postgres_memory",
     "postgres_incremental",
