@@ -19,6 +19,7 @@ NAMES = (
     "poison",
     "trail",
     "memory",
+    "archive",
     "postgres_full_sync",
     "postgres_memory",
     "postgres_incremental",

@@ -155,6 +155,15 @@ class Batches:
         query = _batches().where(tables.streams.c.name == stream)
         return self._records(query.order_by(batches.c.id.desc()).limit(limit))
 
+    def closed_as(self, stream: str, sequence: int) -> BatchRecord | None:
+        """The batch that was closed under this number; None where the ledger knows none."""
+        query = _batches().where(
+            tables.streams.c.name == stream,
+            batches.c.sequence == sequence,
+            batches.c.state == BatchState.CLOSED,
+        )
+        return next(iter(self._records(query.order_by(batches.c.id.desc()).limit(1))), None)
+
     def _records(self, query: Select[Any]) -> list[BatchRecord]:
         with self._store.read() as connection:
             return [_record(row) for row in connection.execute(query)]

@@ -54,6 +54,11 @@ class Decisions:
             self._take_group(connection, decision_id, stream, group, OPEN_FAILURES)
             return _get(connection, decision_id)
 
+    def number(self) -> int:
+        """A number that no decision has or will have, for a revision above all issued before."""
+        with self._store.write() as connection:
+            return _next_number(connection)
+
     def pending(self) -> list[Decision]:
         """What is asked for and not carried out, in the order in which it was asked."""
         query = select(decisions.c.id).where(decisions.c.state == DecisionState.PENDING)

@@ -9,10 +9,11 @@ from enum import StrEnum
 
 class Origin(StrEnum):
     """Where a replay takes rows from. A stage says where a record goes on; this is something else:
-    a row from either place goes through all stages from the transform on."""
+    a row from any of them goes through all stages from the transform on."""
 
     SOURCE = "source"  # fetched by key, as it is now
     IMAGE = "image"  # as it was captured when it failed; only records that are failed have one
+    ARCHIVE = "archive"  # as the archive has it, in each of its versions
 
 
 @dataclass(frozen=True, kw_only=True)

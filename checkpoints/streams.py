@@ -129,6 +129,22 @@ class Streams:
             )
             return _record(require(connection, name))
 
+    def retarget(self, name: str, target: str, reason: str) -> StreamRecord:
+        """Its rows are to be in another table from now on, at the position that it has.
+
+        It needs a snapshot until that table has them. Raises UnknownError.
+        """
+        with self._store.write() as connection:
+            row = require(connection, name)
+            self._update(
+                connection,
+                row.id,
+                target=target,
+                state=StreamState.NEEDS_SNAPSHOT,
+                state_reason=reason,
+            )
+            return _record(require(connection, name))
+
     def pages(self, name: str) -> Iterator[pa.RecordBatch]:
         """The pages of the last complete read, in the order in which they were given."""
         with self._store.read() as connection:

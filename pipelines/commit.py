@@ -61,6 +61,10 @@ def no_faults(point: Point) -> None:
     """What production uses."""
 
 
+Archiver = Callable[[Changes, BatchRecord, str | None], None]
+"""Keeps the changes of a batch; told the position before it. Raises StopError."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lane:
     """What every batch of one stream needs: opened once for the stream, the same for each batch."""
@@ -77,6 +81,7 @@ class Lane:
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
     stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
+    archive: Archiver
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
     images: Keeping  # what is kept and told of a row that fails
@@ -108,7 +113,8 @@ def commit_batch(
     """Takes one batch of changes to the target and to the ledger, in this order:
 
     1. The batch is **opened** in the ledger: UUID, stream, sequence.
-    2. The **stages** run; what fails is isolated by trying parts. Nothing has been written.
+    2. The extracted changes go into the **archive**, where there is one: what is loaded is in it.
+       Then the **stages** run; what fails is isolated by trying parts. Nothing is at the target.
     3. The **manifest** goes to the ledger as one write: keys, operations, versions and outcomes of
        all records, the failures with their images, the position after the batch.
     4. **One destination transaction**: owner row, fenced merge, tombstones, gaps, watermark and the
@@ -131,6 +137,8 @@ def commit_batch(
     lane.faults(Point.OPENED)
     before = _blockers(lane, changes, kind)
     with _abandoning(lane, batch):
+        with clock.measure("archive"):
+            lane.archive(changes, batch, position_before)  # 2
         staged = lane.stage(changes, budget, before)  # 2
         lane.breakers.check_waiting(_waiting(lane) + len(staged.waiting) if staged.waiting else 0)
         plan = make_plan(

@@ -224,7 +224,12 @@ def _definition(
         retained_log=file.pipeline.retained_log or DEFAULT_RETAINED_LOG,
         image_keys=keys_in(file.pipeline.image_key),
         retention=Retention(**file.retention.model_dump()),
+        archive=_archive(file.pipeline.archive, folder),
     )
+
+
+def _archive(place: str | None, folder: Path) -> str | None:
+    return place if not place or "://" in place else str(folder / place)
 
 
 def _stream(
@@ -264,6 +269,7 @@ def _stream(
         image_bytes=given.get("image_bytes", DEFAULT_IMAGE_BYTES),
         redact=tuple(section.redact or ()),
         redact_where_found=tuple(defaults.redact or ()),
+        archive=given.get("archive", True),
     )
 
 

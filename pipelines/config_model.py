@@ -100,6 +100,14 @@ class PipelineSection(_Section):
             "decrypt. Needs `pip install 'rowtrail[encryption]'`. Not encrypted if not set."
         ),
     ] = None
+    archive: Annotated[
+        str | None,
+        Field(
+            description="Folder, or URL for fsspec such as `s3://bucket/archive`, in which every "
+            "batch is kept as it was read, as Parquet: `rowtrail replay --from archive` rebuilds a "
+            "target from it. No archive if not set."
+        ),
+    ] = None
 
 
 class StreamSection(_Section):
@@ -219,6 +227,13 @@ class StreamSection(_Section):
             description="How often runs try a failed record again by themselves: after 1, 4, 16 … "
             "minutes, at most a day, and at once when the transforms' code has changed. Then a "
             f"person decides. {DEFAULT_RETRIES} if not set; 0 for never.",
+        ),
+    ] = None
+    archive: Annotated[
+        bool | None,
+        Field(
+            description="Whether its batches go into the pipeline's archive, if there is one. "
+            "`true` if not set."
         ),
     ] = None
 

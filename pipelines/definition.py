@@ -82,6 +82,7 @@ class StreamDefinition:
     image_bytes: int = DEFAULT_IMAGE_BYTES  # of a larger row no image is kept
     redact: tuple[str, ...] = ()  # columns whose values the ledger and messages never hold
     redact_where_found: tuple[str, ...] = ()  # likewise, where the table has such a column
+    archive: bool = True  # whether its batches are kept, where the pipeline has an archive
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
@@ -149,6 +150,7 @@ class PipelineDefinition:
     retained_log: int = DEFAULT_RETAINED_LOG  # bytes of log that a stream may hold back
     image_keys: tuple[str, ...] = field(default=(), repr=False)  # secret; empty: not encrypted
     retention: Retention = Retention()
+    archive: str | None = None  # folder or fsspec URL: likewise
     patterns: tuple[PatternDefinition, ...] = ()  # their streams are known once it is resolved
 
     def __post_init__(self) -> None:

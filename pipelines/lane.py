@@ -11,6 +11,7 @@ from rowtrail.checkpoints.states import StreamRecord, StreamState
 from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
 from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines.archive import archiver
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
 from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
@@ -86,6 +87,7 @@ def make_ready(
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
         stage=partial(stage, steps=stream.transforms, redaction=redaction),
+        archive=archiver(opened, stream, run_id, read_number),
         patience=opened.patience,
         code_fingerprint=code_fingerprint(stream),
         images=images,

@@ -26,6 +26,9 @@ from rowtrail.pipelines.retrying import Patience, retry_transient
 LedgerOpener = Callable[[Path, str], Ledger]
 """Opens the ledger at a path for the pipeline of a name."""
 
+SourceOpener = Callable[[str], Source]
+"""Opens the source at a URL."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OpenPipeline:
@@ -50,6 +53,7 @@ def open_pipeline(
     reporter: Reporter,
     faults: Faults,
     ledger_opener: LedgerOpener = open_ledger,
+    source_opener: SourceOpener = open_source,
 ) -> Iterator[OpenPipeline]:
     """Takes the lease, claims the target and finds the patterns' tables; gives both back.
 
@@ -64,7 +68,7 @@ def open_pipeline(
         stack.callback(lease.close)
         fence = Fence(pipeline=definition.name, ledger_id=ledger.id, generation=lease.generation)
         patiently = partial(retry_transient, seconds=retrying.OPENING_PATIENCE, note=reporter.note)
-        source = patiently(partial(open_source, definition.source))
+        source = patiently(partial(source_opener, definition.source))
         stack.callback(source.close)
         destination = patiently(partial(open_destination, definition.destination, fence))
         stack.callback(destination.close)

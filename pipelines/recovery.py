@@ -22,6 +22,9 @@ from rowtrail.connectors.base import Destination, Gap, Receipt
 from rowtrail.connectors.changes import Operation
 from rowtrail.pipelines.fingerprints import error_fingerprint
 
+OLDER_TARGET = "an older target was put back"
+"""In the reason of a stream whose target lacks rows that the ledger takes for loaded."""
+
 
 def recover(ledger: Ledger, destination: Destination, streams: Mapping[str, str]) -> list[str]:
     """Finishes or abandons what a crash left, and compares receipts with the ledger.
@@ -88,8 +91,9 @@ def _check_target(ledger: Ledger, record: StreamRecord, receipt: Receipt | None)
         return []
     has = "has no receipt of it" if receipt is None else f"ends at batch {receipt.sequence}"
     reason = (
-        f"the ledger has loaded {record.sequence} batches and the target {has}: an older target "
-        f"was put back. Run `rowtrail run --resnapshot {record.name}` to read the table anew."
+        f"the ledger has loaded {record.sequence} batches and the target {has}: {OLDER_TARGET}. "
+        f"Run `rowtrail run --resnapshot {record.name}` to read the table anew, or, where the "
+        f"pipeline has an archive, `rowtrail replay {record.name} --from archive`."
     )
     ledger.streams.set_state(record.name, StreamState.NEEDS_SNAPSHOT, reason)
     return [f"Stream {record.name} needs a snapshot: {reason}"]

@@ -20,6 +20,7 @@ from rowtrail.checkpoints.states import (
 )
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import ConfigurationError, TransientError
+from rowtrail.pipelines.archive_names import cut_off
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import Breakers
 from rowtrail.pipelines.differences import NO_DIFFERENCES, Differences
@@ -67,6 +68,8 @@ def carry_out(
     Raises ConfigurationError where `must_wait` gives a reason, and for a record that a person named
     whose key does not fit the stream's key.
     """
+    if decision.origin is Origin.ARCHIVE:
+        raise ConfigurationError(cut_off(decision))
     reason = must_wait(opened, decision.stream)
     if reason is not None:
         raise ConfigurationError(reason)

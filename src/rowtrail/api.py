@@ -57,6 +57,7 @@ from rowtrail.pipelines.transforms import from_function, load
 if TYPE_CHECKING:
     import pandas as pd
 
+    from rowtrail.pipelines.archive_replay import ArchiveReplayed
     from rowtrail.pipelines.progress import Reporter
 
 KeyLike = Any
@@ -89,6 +90,7 @@ class Stream:
     retries: int = DEFAULT_RETRIES  # that runs make by themselves, with back-off
     image_bytes: int | str = DEFAULT_IMAGE_BYTES  # of a larger failed row no image is kept
     redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
+    archive: bool = True  # keep its batches, where the pipeline has an archive
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -139,6 +141,7 @@ class Stream:
             retries=self.retries,
             image_bytes=_image_bytes(self.image_bytes, name),
             redact=tuple(self.redact),
+            archive=self.archive,
         )
 
 
@@ -192,10 +195,12 @@ def _refuse_keys(keys: Sequence[KeyLike]) -> None:
 
 
 def _origin(text: str) -> Origin:
+    if text == Origin.ARCHIVE:
+        raise ConfigurationError("A replay from the archive is asked for with `replay_archive`.")
     try:
         return EARLIER_NAMES.get(text) or Origin(text)
     except ValueError:
-        known = "` or `".join(one.value for one in Origin)
+        known = "` or `".join(one.value for one in Origin if one is not Origin.ARCHIVE)
         raise ConfigurationError(f"A replay takes rows from `{known}`, not {text!r}.") from None
 
 
@@ -239,6 +244,7 @@ class Pipeline:
         retained_log: int | str = DEFAULT_RETAINED_LOG,
         image_key: str | Sequence[str] | None = None,
         retention: Retention | None = None,
+        archive: str | Path | None = None,
     ) -> None:
         mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
@@ -255,6 +261,7 @@ class Pipeline:
             retained_log=_size(retained_log, mistakes),
             image_keys=keys_in(image_key),
             retention=retention or Retention(),
+            archive=None if archive is None else str(archive),
         )
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()
@@ -397,6 +404,25 @@ class Pipeline:
     def status(self) -> PipelineStatus:
         """Of each stream whether its target is complete, and since when it is not."""
         return read_status(resolve_from_ledger(self.definition))
+
+    def replay_archive(
+        self,
+        *streams: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        dry_run: bool = False,
+        reason: str | None = None,
+        reporter: Reporter | None = None,
+    ) -> list[ArchiveReplayed]:
+        """Replays these streams, or all, from the archive; the source is not asked.
+
+        A target that lacks a stream's rows is rebuilt. `since` and `until` (aware) choose batches
+        by the time at which they were read.
+        """
+        from rowtrail.pipelines.archive_replay import ArchiveRequest, replay_archive
+
+        request = ArchiveRequest(streams=streams, since=since, until=until, reason=reason)
+        return replay_archive(self.definition, request, dry_run=dry_run, reporter=reporter)
 
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.

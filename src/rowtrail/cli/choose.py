@@ -82,6 +82,14 @@ class Wanted:
         if self.until is not None and self.since is None:
             raise typer.BadParameter("it is the end of --since", param_hint="--until")
 
+    def span(self) -> tuple[datetime | None, datetime | None]:
+        """Since and until as moments (UTC), where they are given: also one without the other."""
+        now = datetime.now(UTC)
+        return (
+            None if self.since is None else _moment(self.since, now, "--since"),
+            None if self.until is None else _moment(self.until, now, "--until"),
+        )
+
     def selection(self) -> Selection | None:
         """None where records are named by their keys."""
         from rowtrail.checkpoints.selections import Selection

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rowtrail.cli.archive import AllStreams, ArchiveOptions, replay_from_archive
 from rowtrail.cli.choose import KeysFrom, Run, Since, Until, Wanted, Where, named
 from rowtrail.cli.common import (
     COMPLETE_EXCEPT,
@@ -41,8 +42,8 @@ FromOrigin = Annotated[
     str | None,
     typer.Option(
         "--from",
-        help="Take the rows from the `source`, as they are now, or from the `image` that was "
-        "captured when a record failed.",
+        help="Take the rows from the `source`, as they are now, from the `image` that was "
+        "captured when a record failed, or from the `archive`.",
         metavar="ORIGIN",
     ),
 ]
@@ -113,7 +114,7 @@ def retry(
 
 
 def replay(
-    stream: Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")],
+    stream: Annotated[str | None, typer.Argument(help="The stream.", metavar="STREAM")] = None,
     keys: Keys = None,
     keys_from: KeysFrom = None,
     run: Run = None,
@@ -122,19 +123,36 @@ def replay(
     where: Where = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     origin: FromOrigin = None,
+    all_streams: AllStreams = False,
     dry_run: DryRun = False,
     reason: Reason = None,
     json: Json = False,
 ) -> None:
-    """Takes records through all stages again, loaded or not: by key, run, time or condition."""
+    """Takes records through all stages again, loaded or not: by key, run, time or condition; or,
+    with `--from archive`, whole streams."""
+    from rowtrail.checkpoints.selections import Origin
     from rowtrail.checkpoints.states import DecisionKind
     from rowtrail.pipelines.requests import Request
 
     wanted = Wanted(
         keys=keys or (), keys_from=keys_from, run=run, since=since, until=until, where=where
     )
-    wanted.check()
     taken_from = _origin(origin)
+    if taken_from is Origin.ARCHIVE:
+        options = ArchiveOptions(
+            names=(stream, *(keys or ())) if stream else tuple(keys or ()),
+            all_streams=all_streams,
+            wanted=wanted,
+            reason=reason,
+            dry_run=dry_run,
+        )
+        replay_from_archive(options, pipeline, json=json)
+        return
+    if all_streams:
+        raise typer.BadParameter("is only for --from archive", param_hint="--all")
+    if stream is None:
+        raise typer.BadParameter("name the stream", param_hint="STREAM")
+    wanted.check()
     selection = wanted.selection()
     definition = read_known_pipeline(pipeline, with_transforms=True)
     name, ids = named(definition, stream, wanted)

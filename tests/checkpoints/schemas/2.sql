@@ -87,9 +87,9 @@ CREATE TABLE batches (
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
 
-CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
-
 CREATE INDEX batches_by_stream ON batches (stream_id, id);
+
+CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
 
 CREATE TABLE decisions (
 	id BIGINT NOT NULL, 
