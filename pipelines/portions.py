@@ -57,7 +57,8 @@ class Sorted:
     waiting: int = 0  # changes behind those that are taken up
     followed: frozenset[RecordId] = frozenset()  # records of the decision, or that wait for one
     to_select: KeySpool | None = None  # fetched as well; nobody has named them
-    chosen: int | None = None  # how many were meant, where that may be more
+    chosen: int | None = None  # how many records were meant, where that may be others
+    imageless: int = 0  # of those: not failed, so that they have no image, and an image was wanted
 
     @property
     def count(self) -> int:

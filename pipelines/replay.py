@@ -111,7 +111,7 @@ def carry_out(
         counts=counts,
         text=_words(decision, counts, origins, dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
-        + without_image(decision, first)
+        + without_image(first)
         + _left(ready, left),
         chosen=number_chosen(first),
         differences=_together(results) if dry_run else None,

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.selections import Origin, Selection
-from rowtrail.checkpoints.states import OPEN_FAILURES, Decision
+from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, HeldBack
 from rowtrail.connectors.base import ChoosesKeys, Source
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.definition import StreamDefinition
@@ -33,16 +33,19 @@ def sort_chosen(
     ConfigurationError for a condition that is not one expression.
     """
     if decision.selection is None:
-        return sort_records(opened, ready, decision), decision
+        found = sort_records(opened, ready, decision)
+        if decision.origin is Origin.IMAGE:
+            failed = {one.record_id for one in _held(ready)}
+            found = replace(found, imageless=sum(o not in failed for o in decision.record_ids))
+        return found, decision
     left: list[RecordId] = []
     keys = _resolved(opened, ready, decision.selection, left)
     if decision.origin is Origin.IMAGE:
         with closing(keys):
             meant = keys.count + len(left)
-            failed = tuple(_failed_among(opened, ready, keys, left))
-        named = replace(decision, record_ids=failed)
-        found = sort_records(opened, ready, named) if failed else Sorted()
-        return replace(found, chosen=meant), named
+            named = replace(decision, record_ids=tuple(_failed_among(ready, keys, left)))
+        found = sort_records(opened, ready, named) if named.record_ids else Sorted()
+        return replace(found, chosen=meant, imageless=meant - len(named.record_ids)), named
     if left and not keys.count:
         raise no_such_key(ready, left)
     return Sorted(to_select=keys, left=left), decision
@@ -63,14 +66,13 @@ def chosen_words(decision: Decision, found: Sorted) -> str | None:
     return f"{number:,} {noun} chosen{which}"
 
 
-def without_image(decision: Decision, found: Sorted) -> str:
+def without_image(found: Sorted) -> str:
     """What who asks for images is told of the records that can have none."""
-    others = 0 if found.chosen is None else found.chosen - found.count - len(found.left)
-    if decision.origin is not Origin.IMAGE or not others:
+    if not found.imageless:
         return ""
-    noun = "record was" if others == 1 else "records were"
+    noun = "record was" if found.imageless == 1 else "records were"
     return (
-        f". {others:,} {noun} left as they are: only what is failed has a captured image; "
+        f". {found.imageless:,} {noun} left as they are: only what is failed has a captured image; "
         f"`--from source` reads the rows anew"
     )
 
@@ -141,15 +143,13 @@ def _others(ids: list[RecordId], numbers: list[int]) -> list[RecordId]:
     return [one for number, one in enumerate(ids) if number not in fine]
 
 
-def _failed_among(
-    opened: OpenPipeline, ready: ReadyStream, keys: KeySpool, left: list[RecordId]
-) -> list[RecordId]:
+def _held(ready: ReadyStream) -> list[HeldBack]:
+    return [one for one in ready.lane.held.all() if one.state in OPEN_FAILURES]
+
+
+def _failed_among(ready: ReadyStream, keys: KeySpool, left: list[RecordId]) -> list[RecordId]:
     """The records among them that are failed or waiting, once each."""
-    held = [
-        one
-        for one in opened.ledger.failures.held_back(ready.lane.stream.name)
-        if one.state in OPEN_FAILURES
-    ]
+    held = _held(ready)
     unfit = set(left)
     numbers = {number for number, one in enumerate(held) if one.record_id in unfit}
     theirs = held_keys(held, ready.source_schema)

@@ -175,6 +175,9 @@ def test_from_the_image_only_failed_records_are_taken(world: World, rates: Rates
     assert noted(world)[8] == "newer2", "the image is older than what is read after it"
     again = pipeline.replay("orders", 8, 1, origin="image")
     assert again.text.startswith("nothing to replay: no record of orders:8, orders:1 is failed")
+    assert "2 records were left as they are" in again.text
+    mixed = pipeline.replay("orders", 10, 1, origin="image", dry_run=True)
+    assert (mixed.chosen, "would be: 1 loaded. 1 record was left" in mixed.text) == (2, True)
 
 
 def test_an_older_replay_that_comes_late_is_superseded(world: World, rates: Rates) -> None:
