@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODULES := src/rowtrail connectors checkpoints pipelines sample_data tests benchmarks
 
-.PHONY: demo test lint types tests mutations bench clean
+.PHONY: demo test lint types tests soak mutations bench clean
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -32,8 +32,15 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
+# In the order of tests/conftest.py: xdist's own would begin those files last that have few, long tests.
+TESTS := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 tests: .venv/installed postgres-server
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(TESTS)
+
+# The long forms of tests that have a short one (tests/soak.py): ROWTRAIL_SOAK=5 for five times as long.
+soak: .venv/installed postgres-server
+	ROWTRAIL_SOAK=$${ROWTRAIL_SOAK:-1} $(TESTS)
 
 # Puts deliberate bugs into a copy of all this, one by one: the tests must catch each.
 mutations: .venv/installed postgres-server

@@ -7,7 +7,30 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.memory_folder import use_memory
 from tests.postgres_server import GivenServer, PostgresServer
+
+LONG = (
+    "test_benchmarks.py",
+    "test_crash.py",
+    "test_proj.py",
+    "test_recovery.py",
+    "test_sigkill.py",
+    "test_state_machine.py",
+    "test_power_loss.py",
+    "test_postgres_cuts.py",
+    "test_postgres_faults.py",
+    "test_pgbench.py",
+)
+"""Files that take tens of seconds: begun last, one of them would keep one worker waiting."""
+
+
+def pytest_configure() -> None:
+    use_memory()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,7 @@ class PostgresServer:
             "max_wal_senders": "40",
             "max_connections": "80",
             "max_prepared_transactions": "5",
+            "max_wal_size": "256MB",  # it may be in memory
             "unix_socket_directories": f"'{self.folder}'",
             "listen_addresses": "'127.0.0.1'" if network else "''",
             "port": str(self.port),

@@ -20,6 +20,7 @@ from tests.connectors.follower import Follower, reported, reported_keys
 from tests.connectors.postgres_logged import LoggedDatabase
 from tests.connectors.postgres_writers import writers
 from tests.postgres_server import GivenServer, PostgresServer
+from tests.soak import times
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_four_writers_and_a_follower_that_dies(
     dice = random.Random(readers)
     follower = items.follow("items", batch_rows=16, readers=readers)
     with writers(items.url, tolerant):
-        deadline = time.monotonic() + 2.5
+        deadline = time.monotonic() + times(1, 3)
         reads = 0
         while time.monotonic() < deadline or reads < 4:
             with items.source() as source:

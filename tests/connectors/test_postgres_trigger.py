@@ -24,6 +24,7 @@ from rowtrail.connectors.sources.postgres_triggers import log_name
 from tests.connectors.follower import Follower, reported, reported_keys
 from tests.connectors.postgres_database import PostgresDatabase
 from tests.connectors.postgres_writers import writers
+from tests.soak import times
 
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)"
 OBJECTS = """
@@ -259,7 +260,7 @@ def test_nothing_is_missed_or_told_twice_under_four_writers(database: PostgresDa
 
     with database.source() as source:
         with writers(database.url, write):
-            deadline = time.monotonic() + 6
+            deadline = time.monotonic() + times(3, 6)
             while time.monotonic() < deadline:
                 for item in follower.read(source):
                     versions = [tuple(found.values()) for found in item.versions.to_pylist()]
@@ -288,7 +289,7 @@ def test_a_log_that_is_shortened_while_it_is_written(database: PostgresDatabase)
 
     with database.source() as source:
         with writers(database.url, write):
-            deadline = time.monotonic() + 4
+            deadline = time.monotonic() + times(2, 4)
             while time.monotonic() < deadline:
                 for item in source.read(follower.stream, follower.state(source)):
                     follower.apply(item)

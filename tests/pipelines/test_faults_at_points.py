@@ -19,7 +19,7 @@ from rowtrail.pipelines.run import run_pipeline
 from tests.pipelines.copied_table import CopiedTable, Notes
 from tests.postgres_server import PostgresServer
 from tests.proxy import Proxy, Way
-from tests.soak import rounds
+from tests.soak import times
 
 
 def refuse(proxy: Proxy) -> None:
@@ -35,7 +35,7 @@ FAULTS: dict[str, Callable[[Proxy], None]] = {
     "the next reply is lost": lambda proxy: proxy.lose_reply_to(b""),
     "refused for a while": refuse,
 }
-ALL = rounds(0, 1) > 0
+ALL = times(0, 1) > 0
 """In the short form one end has one half of them, the other end the other, in the first batch."""
 OCCURRENCES = 3 if ALL else 1
 

@@ -132,6 +132,7 @@ def test_an_encrypted_image_says_so_and_is_used(world: World, picky: dict[str, b
             "the row at the source (its image is encrypted, and the pipeline has no `image_key`)",
         ),
     ],
+    ids=["a list", "one text", "another", "none"],
 )
 def test_with_other_keys(
     world: World, picky: dict[str, bool], keys: str | list[str] | None, origin: str
@@ -208,7 +209,11 @@ def test_an_image_is_redacted_and_encrypted() -> None:
         from_image(tampered, keys)
 
 
-@pytest.mark.parametrize("key", ["", "short", "x" * 44, KEYS[0][:-4], f"{KEYS[0]}é"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "short", "x" * 44, KEYS[0][:-4], f"{KEYS[0]}é"],
+    ids=["empty", "short", "one letter", "cut", "not ascii"],
+)
 def test_a_key_that_is_none(world: World, picky: dict[str, bool], key: str) -> None:
     assert not all(map(is_key, keys_in(key)))
     with pytest.raises(ConfigurationError, match=r"pipeline\.image_key: is no key") as caught:

@@ -21,9 +21,9 @@ from tests.pipelines.loaded import Loaded
 from tests.pipelines.witness import OUTCOMES
 from tests.pipelines.writing import TABLES, writing
 from tests.postgres_server import PostgresServer
-from tests.soak import rounds
+from tests.soak import times
 
-KILLS = rounds(8, 200)
+KILLS = times(8, 200)
 BATCH_ROWS = 2_000
 """The first read of the largest table takes fifty batches, each later run some."""
 SAMPLE = 20
@@ -87,7 +87,7 @@ def _check_batches(ledger: Ledger) -> None:
     ]
     read_again = Counter(one.run_id for one in batches if one.state is BatchState.ABANDONED)
     assert all(number == 1 for number in read_again.values()), read_again
-    assert len(read_again) >= rounds(0, 10), "so many kills must have met some batches"
+    assert len(read_again) >= times(0, 10), "so many kills must have met some batches"
     assert sum(read_again.values()) <= states[RunState.ABANDONED] <= KILLS
     _check_positions(batches)
 

@@ -23,12 +23,12 @@ from tests.pipelines.askers import BAD, FIRST, Desks, asked
 from tests.pipelines.held_run import ROOT
 from tests.pipelines.witness import batches, held_back, ledger_of, outcomes, record
 from tests.pipelines.world import World
-from tests.soak import rounds
+from tests.soak import times
 
 # Each step of all these runs is made durable; in memory that costs nothing.
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PROCESSES = 8
-TIMES = rounds(4, 125)
+TIMES = times(4, 125)
 """Retries that each process asks for: 32 together, or 1,000."""
 CHANGING = range(1, 60)
 """Rows that change all the time, negative keys: some batches for each run."""

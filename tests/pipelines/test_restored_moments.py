@@ -20,12 +20,12 @@ from tests.pipelines.copied_table import CopiedTable
 from tests.pipelines.restored import BackUps
 from tests.pipelines.test_takeover import opened_later
 from tests.postgres_server import PostgresServer
-from tests.soak import rounds
+from tests.soak import times
 
-MOMENTS = rounds(5, 10)
+MOMENTS = times(5, 10)
 KINDS = ("ledger", "target", "both", "a newer target than the ledger")
 """What is put back. In the last one two back-ups of different ages are."""
-ALL_KINDS = rounds(0, 1) > 0
+ALL_KINDS = times(0, 1) > 0
 """In the short form each moment has one of them, in turn."""
 WORLDS = [("sqlite", "duckdb"), ("postgres", "postgres"), ("sqlite", "postgres")]
 WORLDS += [("postgres", "duckdb")]
@@ -55,7 +55,7 @@ def table(
         yield table
 
 
-@pytest.mark.parametrize("table", WORLDS[: rounds(2, 4)], indirect=True, ids="-to-".join)
+@pytest.mark.parametrize("table", WORLDS[: times(2, 4)], indirect=True, ids="-to-".join)
 def test_never_green_and_wrong(table: CopiedTable) -> None:
     capture = "log" if table.source.startswith("postgresql:") else "trigger"
     pipeline = table.pipeline(capture=capture, batch_rows=100)

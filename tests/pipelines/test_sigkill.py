@@ -1,4 +1,4 @@
-"""A real SIGKILL in the midst of runs, fifty times at random moments."""
+"""A real SIGKILL in the midst of runs, many times at random moments."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from rowtrail.checkpoints.states import RunState
 from tests.pipelines.forking import Forks, forks
 from tests.pipelines.two_tables import KEYS, TABLES, TwoTables
 from tests.pipelines.witness import held_back, ledger_of, outcomes, versions
+from tests.soak import times
 
-KILLS = 50
+KILLS = times(20, 50)
 EVENTS = 25
 """Random changes of each table before each run."""
 
 
-def test_fifty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     world = TwoTables(tmp_path)
     chance = random.Random(20)
     with forks("tests.pipelines.two_tables") as runs:

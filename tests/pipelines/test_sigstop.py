@@ -16,7 +16,7 @@ from tests.pipelines.postgres_world import PostgresWorld
 from tests.pipelines.stopped_run import IN_THE_TRANSACTION, StoppedRun, of, stopped_run
 from tests.pipelines.witness import batches, ledger_of, outcomes, versions
 from tests.pipelines.world import World
-from tests.soak import rounds
+from tests.soak import times
 
 KEYS = range(1, 8)
 MEETS = {
@@ -79,7 +79,7 @@ def assert_one_outcome_each(world: World) -> None:
             assert seen and len(set(seen)) == len(seen), f"{key}: a change has two outcomes"
 
 
-@pytest.mark.parametrize("point", POINTS[: rounds(2, 6)], ids=lambda point: point.value)
+@pytest.mark.parametrize("point", POINTS[: times(2, 6)], ids=lambda point: point.value)
 def test_a_process_that_comes_back_changes_nothing(
     to_postgres: PostgresWorld, point: Point
 ) -> None:

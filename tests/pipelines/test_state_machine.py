@@ -1,12 +1,10 @@
 """Random lives of records, with crashes, against a plain dictionary.
 
-`ROWTRAIL_LONG_TESTS=50` tries so many long lives, others each time; without it, every run of the
-tests is the same.
+`make soak` tries long lives, others each time; without it, every run of the tests is the same.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,20 +31,18 @@ from tests.pipelines.crashing import Crash, CrashAt
 from tests.pipelines.model import BAD, DROP, FAILED, IGNORED, UNDONE, WRONG_TYPE, Code, Fate, Model
 from tests.pipelines.witness import ledger_of, outcomes, record
 from tests.pipelines.world import World
+from tests.soak import SOAK, times
 
-LONG = int(os.environ.get("ROWTRAIL_LONG_TESTS", "0"))
 SETTINGS = settings(
-    max_examples=LONG or 4,
-    stateful_step_count=40 if LONG else 12,
-    derandomize=not LONG,
+    max_examples=times(4, 50),
+    stateful_step_count=40 if SOAK else 12,
+    derandomize=not SOAK,
     # To shrink what failed takes many runs; the steps that led there are printed in any case.
-    phases=[Phase.generate, Phase.shrink] if LONG else [Phase.generate],
+    phases=[Phase.generate, Phase.shrink] if SOAK else [Phase.generate],
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-# Each step of a run is made durable; in memory that costs nothing.
-FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 KEYS = range(1, 7)
 A_KEY = st.sampled_from(KEYS)
@@ -75,7 +71,7 @@ class Lives(RuleBasedStateMachine):
 
     def __init__(self, capture: str, deletes: str) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory(dir=FAST)
+        self.folder = tempfile.TemporaryDirectory()
         self.world = World(Path(self.folder.name))
         self.model = Model()
         self.settings = {"capture": capture, "deletes": deletes}
