@@ -102,14 +102,14 @@ class PostgresRows:
             ),
         )
 
-    def refuse_doubles(self, asked: str) -> None:
+    def refuse_doubles(self, asked: str, *, record: bool = False) -> None:
         """Raises ConfigurationError when a key that `asked` selects (as k0, k1, …) has two rows.
 
         To be called within the transaction that reads the rows of these keys.
         """
         if self.table.is_unique(self.schema.key):
             return
-        self._refuse_doubles(asked, self.joined("a"), self._shown("a"))
+        self._refuse_doubles(asked, self.joined("a"), self._shown("a"), record=record)
 
     def numbered(self) -> dict[str, str]:
         """The key's columns by the names k0, k1, …, under which keys are asked for."""
@@ -157,14 +157,16 @@ class PostgresRows:
             extra=extra,
         )
 
-    def _keyed(self, after: Values | None, readers: Sequence[ValueReader]) -> Selected:
+    def _keyed(
+        self, after: Values | None, readers: Sequence[ValueReader], *, record: bool = False
+    ) -> Selected:
         where = " AND ".join([*self.whole_key(), *self.beyond(after)]) or "true"
         tail = (
             f"FROM {self.source} WHERE {where} ORDER BY {', '.join(self.key_order())} "
             f"LIMIT {self.stream.batch_rows}"
         )
-        self.refuse_doubles(f"SELECT {self.listed_keys()} {tail}")
-        query = Query(tail=tail, reference=in_table)
+        self.refuse_doubles(f"SELECT {self.listed_keys()} {tail}", record=record)
+        query = Query(tail=tail, reference=in_table, record=record)
         return select(self.connection, query, readers, self.schema.key)
 
     def _few(self, keys: pa.RecordBatch) -> Selected | None:

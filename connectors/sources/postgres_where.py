@@ -13,7 +13,8 @@ from rowtrail.connectors.errors import ConfigurationError, RowtrailError
 from rowtrail.connectors.postgres_errors import reason, sqlstate
 from rowtrail.connectors.sources.postgres_rows import PostgresRows
 
-_OF_THE_CONDITION = ("22", "42", "0A", "21", "25006", "P0")
+_VALUES = "22"
+_OF_THE_CONDITION = (_VALUES, "42", "0A", "21", "25006", "P0")
 """Errors that its text can cause: values, syntax and rights, what is not supported, a subquery
 with several rows, a function that writes, one that raises."""
 
@@ -43,9 +44,11 @@ class PostgresChosenRows(PostgresRows):
             if not self.condition.strip() or "\0" in self.condition:
                 raise ConfigurationError("The condition is empty, or holds a NUL byte.")
             self.connection.query(
-                f"SELECT CASE WHEN\n{self.condition}\nTHEN 1 END AS c FROM {self.table.sql} LIMIT 0"
+                f"SELECT CASE WHEN\n{self.condition}\nTHEN 1 END AS c "
+                f"FROM {self.table.sql} LIMIT 0",
+                record=True,
             )
-            self.connection.query(f"SELECT 1 AS c FROM {self.source} LIMIT 0")
+            self.connection.query(f"SELECT 1 AS c FROM {self.source} LIMIT 0", record=True)
 
     def chosen(self) -> Generator[pa.RecordBatch, None, None]:
         """The keys of all rows that fit, in key order, as they are at one moment."""
@@ -54,7 +57,7 @@ class PostgresChosenRows(PostgresRows):
         with self._told(), self.connection.reading():
             after, full = None, True
             while full:
-                found = self._keyed(after, readers)
+                found = self._keyed(after, readers, record=True)
                 after, full = found.last, len(found.rows) == self.stream.batch_rows
                 yield found.rows.filter(pa.array(valid_keys(self.schema, found.rows)))
 
@@ -64,10 +67,13 @@ class PostgresChosenRows(PostgresRows):
             yield
         except RowtrailError as error:
             cause = error.__cause__
-            if cause is None or not (sqlstate(cause) or "").startswith(_OF_THE_CONDITION):
+            state = None if cause is None else sqlstate(cause)
+            if cause is None or not (state or "").startswith(_OF_THE_CONDITION):
                 raise
-            raise ConfigurationError(
+            told = ConfigurationError(
                 f"PostgreSQL cannot evaluate the condition `{self.condition}` over table "
                 f"{self.table.sql}: {reason(cause)}. Write one SQL expression, as it would stand "
                 f"after WHERE."
-            ) from error
+            )
+            # A traceback would quote the value that it trips over.
+            raise told from (None if (state or "").startswith(_VALUES) else error)
