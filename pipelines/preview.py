@@ -77,4 +77,4 @@ def _differences(lane: Lane, plan: Plan, superseded: pa.Array) -> Differences | 
     if not isinstance(lane.destination, ReadsRows):
         return None
     there = lane.destination.rows(lane.target, plan.keys())
-    return differences(plan, superseded, there)
+    return differences(plan, superseded, there, lane.images.redaction.columns)

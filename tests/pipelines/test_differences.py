@@ -170,6 +170,20 @@ def test_what_the_target_has_in_a_newer_version_stays(world: World) -> None:
     assert told(dry) == {"orders:1": ("superseded", {})}
 
 
+def test_values_of_redacted_columns_are_not_told(world: World) -> None:
+    pipeline = world.pipeline(redact=["note"])
+    world.put([(1, 1, "secret")])
+    pipeline.run()
+    world.put([(1, 2, "other secret"), (2, 2, "third secret")])
+    dry = pipeline.replay("orders", 1, 2, dry_run=True)
+    assert told(dry)["orders:1"] == (
+        "updated",
+        {"amount": ("1.00", "2.00"), "note": ("***", "***"), "seen": ("1", "2")},
+    )
+    assert told(dry)["orders:2"][1]["note"] == (None, "***")
+    assert "secret" not in str(dry)
+
+
 def test_values_are_compared_as_values(tmp_path: Path) -> None:
     """Types that a database gives back in another form are equal all the same."""
     world = World(
