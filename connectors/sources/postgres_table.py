@@ -136,12 +136,14 @@ _KINDS = {
 
 
 _ATTEMPTS = 5
+"""A table that is made again so often while it is described is left alone."""
 
 
 def find_table(connection: Connection, name: str) -> SourceTable:
     """The table that `StreamSpec.table` means (see `postgres_names`).
 
-    Raises ConfigurationError when there is none, or it is one of Rowtrail's own.
+    Raises ConfigurationError when there is none, or it is one of Rowtrail's own, TransientError
+    when it is dropped and made again all the time.
     """
     for _ in range(_ATTEMPTS):
         oid = locate(connection, name)
@@ -156,6 +158,7 @@ def find_table(connection: Connection, name: str) -> SourceTable:
 
 
 def _read_table(connection: Connection, oid: int) -> SourceTable | None:
+    """None where there is no table of that number any more."""
     rows = connection.records(
         "SELECT n.nspname, c.relname, c.relkind::text, c.relreplident::text, c.relispartition, "
         "c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits AS i "
