@@ -166,6 +166,9 @@ class _Failures:
     def counts(self, stream: str) -> dict[FailureState, int]:
         return {}
 
+    def records(self, stream: str) -> int:
+        return 0
+
     def list(self, **_: object) -> list[Failure]:
         return []
 

@@ -82,6 +82,7 @@ class Failures:
                     version=(row.epoch, row.position, row.ordinal, row.revision),
                     state=FailureState(row.state),
                     waits_for=_waits_for(stream, row.waits_for),
+                    batch=row.batch,
                 )
                 for row in connection.execute(_HELD_BACK, {"stream": stream})
             ]
@@ -232,7 +233,14 @@ class Failures:
 
 _VERSION = (failures.c.epoch, failures.c.position, failures.c.ordinal, failures.c.revision)
 _HELD_BACK = (
-    select(failures.c.id, failures.c.key_text, *_VERSION, failures.c.state, failures.c.waits_for)
+    select(
+        failures.c.id,
+        failures.c.key_text,
+        *_VERSION,
+        failures.c.state,
+        failures.c.waits_for,
+        failures.c.batch,
+    )
     .join(tables.streams)
     .where(tables.streams.c.name == bindparam("stream"), failures.c.ended_at.is_(None))
     .order_by(failures.c.id)

@@ -246,6 +246,7 @@ class HeldBack:
     version: VersionTuple
     state: FailureState
     waits_for: RecordId | None = None
+    batch: int | None = None  # of the last attempt, as the ledger numbers it; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)

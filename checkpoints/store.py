@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -60,6 +62,17 @@ class Store:
             raise ledger_error(self.location, error.orig or error) from error
 
 
+_SHARED_MEMORY_STEP = 32_768
+"""Bytes by which SQLite grows the file it shares memory through, in WAL mode."""
+
+
+def _has_no_room(location: str) -> bool:
+    try:
+        return shutil.disk_usage(Path(location).parent).free < 2 * _SHARED_MEMORY_STEP
+    except OSError:
+        return False
+
+
 # What SQLite says, in the order in which it is looked for -> error, cause, next step.
 _SAYINGS: tuple[tuple[tuple[str, ...], type[LedgerError], str, str], ...] = (
     (
@@ -92,6 +105,10 @@ _SAYINGS: tuple[tuple[tuple[str, ...], type[LedgerError], str, str], ...] = (
 def ledger_error(location: str, error: BaseException) -> LedgerError:
     """The error to raise for what the database's driver raised."""
     said = str(error)
+    if "disk i/o error" in said.lower() and _has_no_room(location):
+        said = (
+            "disk is full"  # what SQLite calls an I/O error where it cannot grow its shared memory
+        )
     for words, kind, cause, remedy in _SAYINGS:
         if any(word in said.lower() for word in words):
             return kind(f"The ledger {location} cannot be used: {cause} ({said}). {remedy}")

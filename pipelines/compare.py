@@ -99,8 +99,8 @@ def compare_record(
 
 
 def redacted_columns(stream: StreamDefinition) -> Collection[str]:
-    """The columns whose values are shown to nobody. None can be named yet."""
-    return ()
+    """The columns whose values are shown to nobody."""
+    return (*stream.redact, *stream.redact_where_found)
 
 
 def compare_rows(

@@ -53,7 +53,7 @@ def open_pipeline(
     reporter: Reporter,
     faults: Faults,
     ledger_opener: LedgerOpener = open_ledger,
-    source_opener: SourceOpener = open_source,
+    source_opener: SourceOpener | None = None,
 ) -> Iterator[OpenPipeline]:
     """Takes the lease, claims the target and finds the patterns' tables; gives both back.
 
@@ -68,7 +68,7 @@ def open_pipeline(
         stack.callback(lease.close)
         fence = Fence(pipeline=definition.name, ledger_id=ledger.id, generation=lease.generation)
         patiently = partial(retry_transient, seconds=retrying.OPENING_PATIENCE, note=reporter.note)
-        source = patiently(partial(source_opener, definition.source))
+        source = patiently(partial(source_opener or open_source, definition.source))
         stack.callback(source.close)
         destination = patiently(partial(open_destination, definition.destination, fence))
         stack.callback(destination.close)

@@ -45,6 +45,8 @@ class Open(Protocol):
     def state(self) -> FailureState: ...
     @property
     def waits_for(self) -> RecordId | None: ...
+    @property
+    def batch(self) -> int | None: ...
 
 
 AnOpen = TypeVar("AnOpen", bound=Open)
@@ -148,11 +150,17 @@ def _must_wait(policy: Policy, one: Open, of_record: Mapping[RecordId, Sequence[
         return False
     others = of_record.get(one.waits_for, ())
     if policy is Policy.BLOCK:
-        # What came later has its own turn. The other half has the next ordinal.
+        # What came later has its own turn. The other half has the next ordinal, or was folded into
+        # a later change of the same batch.
         epoch, position, ordinal, _ = one.version
-        others = [other for other in others if other.version < (epoch, position, ordinal + 2, 0)]
+        end = (epoch, position, ordinal + 2, 0)
+        others = [other for other in others if other.version < end or _same_batch(one, other)]
     # Two that belong together wait for each other: the row under the new key goes first.
     return any(other.waits_for != one.record_id or other.version > one.version for other in others)
+
+
+def _same_batch(one: Open, other: Open) -> bool:
+    return one.batch is not None and one.batch == other.batch
 
 
 def _rows_behind(

@@ -52,7 +52,7 @@ def test_of_the_ledger(place: Place, disk: Path) -> None:
     answer = place.type("run")
     assert answer.code == 1
     told = answer.out + answer.err
-    assert str(place.ledger) in told and "disk is full" in told
+    assert str(place.ledger) in told and "the disk is full" in told
     assert "itself is at fault" not in told
     (disk / "ballast").unlink()
     resize(disk, "200m")

@@ -12,7 +12,6 @@ import pytest
 import typer
 
 from rowtrail import __version__
-from rowtrail.cli import status
 from rowtrail.cli.app import app
 from tests.cli.place import Place
 
@@ -32,7 +31,7 @@ LINES = sorted(command_lines())
 def test_all_commands_are_there() -> None:
     assert {line[0] for line in LINES} == {
         "init", "check", "run", "status", "failures", "record", "retry", "replay", "ignore",
-        "stream", "ledger", "demo",
+        "prune", "stream", "ledger", "demo",
     }  # fmt: skip
 
 
@@ -130,7 +129,7 @@ def test_a_fault_of_our_own_is_told_as_such(place: Place, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no such thing")
 
-    monkeypatch.setattr(status, "_look", broken)
+    monkeypatch.setattr("rowtrail.pipelines.status.read_status", broken)
     place.put((1, 1, "a"))
     place.type("run")
     answer = place.type("status")

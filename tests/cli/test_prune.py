@@ -89,7 +89,7 @@ def test_a_pruned_image_is_in_no_file_of_the_ledger(place: Place) -> None:
     assert place.type("prune", *YES, "--images", "--open").code == 0
     assert SECRET.encode() not in ledger_files(place)
     told = place.type("record", "orders", "1").out
-    assert f"Image  no image: pruned on {TODAY}" in told
+    assert f"Image   none is kept (pruned on {TODAY}); a retry reads the row" in told
     place.use_transform("def picky(orders):\n    return orders\n")
     answer = place.type("retry", "orders", "1")
     assert f"from the row at the source (no image: pruned on {TODAY}): 1 loaded" in answer.out
@@ -128,7 +128,7 @@ def test_what_is_held_back_is_not_said_to_be_missing(spoiled: Place) -> None:
     spoiled.type("prune", "--older-than", "90d", "--trails", "--yes")
     told = spoiled.type("record", "orders", "1").out
     assert "is missing from, or out of date in, the warehouse: its update failed." in told
-    assert "is not known: that was pruned" in told
+    assert "Target  not known: what was loaded before " in told and "was pruned" in told
     assert "failed at stage transform" in told, "what is held back keeps its own trail"
     held = spoiled.type("failures", "--json").document["failures"]
     assert {one["record_id"] for one in held} == {"orders:1", "orders:2"}

@@ -197,7 +197,11 @@ def test_where_the_image_is(place: Place, kept: bool) -> None:
         place.file.write_text(place.file.read_text() + "capture_images = false\n")
     place.put((1, 1, "bad"), *((number, 1, "good") for number in range(2, 9)))
     place.type("run")
-    words = "in the ledger, the row as it was read" if kept else "none is kept; a retry reads"
+    words = (
+        "in the ledger, the row as it was read"
+        if kept
+        else "none is kept (capture_images = false); a retry reads"
+    )
     assert f"Image   {words}" in place.type("record", "orders", "1").out
 
 

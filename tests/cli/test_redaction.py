@@ -213,7 +213,7 @@ def test_what_is_left_of_a_message_still_helps(secretive: Secretive) -> None:
     if not secretive.destination.startswith("duckdb"):
         assert "Key (email)=(***) is no good, *** ***" in told[9]
     for one in range(2, 10):
-        assert "Image  kept, without email, born, pin, which are redacted" in told[one]
+        assert "Image   in the ledger (without email, born, pin, which are redacted)" in told[one]
 
 
 def test_a_retry_reads_the_row_and_says_so(place: Place) -> None:

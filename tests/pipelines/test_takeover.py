@@ -76,7 +76,7 @@ def test_a_process_that_is_paused_while_another_takes_over(
     world: World, monkeypatch: pytest.MonkeyPatch, point: Point, meets: type[Exception]
 ) -> None:
     """At a point of its second batch it stands still for an hour; another one runs to the end."""
-    pipeline = world.pipeline(batch_rows=2, transforms=[picky])
+    pipeline = world.pipeline(batch_rows=2, transforms=[picky], retries=0)
     world.put((n, n, "bad" if n == 4 else "x") for n in range(1, 8))
     seen: list[Point] = []
 

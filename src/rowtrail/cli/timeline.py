@@ -50,7 +50,7 @@ _DELETE = 3
 
 def image_words(held: Failure) -> str:
     """Where the row is that a retry goes on with."""
-    note = "" if held.image_note is None else f" ({held.image_note})"
+    note = "" if held.image_note is None else f" ({held.image_note.removeprefix('no image: ')})"
     if not held.has_image:
         return f"none is kept{note}; a retry reads the row at the source"
     if note:
