@@ -21,6 +21,7 @@ from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.look import read_state
 from rowtrail.pipelines.patterns import at_source
 from rowtrail.pipelines.record_keys import key_batch
+from rowtrail.pipelines.redaction import redaction_of
 from rowtrail.pipelines.values import are_equal, plain
 
 _NO_SUCH_KEY = "no row of it can have this key"
@@ -99,16 +100,21 @@ def compare_record(
 
 
 def redacted_columns(stream: StreamDefinition) -> Collection[str]:
-    """The columns whose values are shown to nobody."""
-    return (*stream.redact, *stream.redact_where_found)
+    """The columns whose values are shown to nobody, in small letters."""
+    return frozenset(name.lower() for name in (*stream.redact, *stream.redact_where_found))
 
 
 def compare_rows(
     source: pa.RecordBatch | None, target: pa.RecordBatch | None, redacted: Collection[str] = ()
 ) -> tuple[ComparedColumn, ...]:
-    """Two rows by the names of their columns, in the source's order; None is no row at all."""
+    """Two rows by the names of their columns, in the source's order; None is no row at all.
+
+    `redacted` are names in small letters.
+    """
     names = [name for row in (source, target) if row is not None for name in row.schema.names]
-    return tuple(_column(name, source, target, name in redacted) for name in dict.fromkeys(names))
+    return tuple(
+        _column(name, source, target, name.lower() in redacted) for name in dict.fromkeys(names)
+    )
 
 
 def _column(
@@ -141,7 +147,8 @@ def _at_source(
         with closing(open_source(definition.source)) as source:
             stream = at_source(definition, source, record_id.stream)
             spec = stream.source_spec()
-            fields = source.describe(spec).arrow_key()
+            schema = source.describe(spec)
+            redaction, fields = redaction_of(stream, schema), schema.arrow_key()
             keys = _keys(record_id, fields)
             if keys is None:
                 return Side(state=SideState.ABSENT, why=_NO_SUCH_KEY, key=fields)
@@ -150,7 +157,7 @@ def _at_source(
         return Side(state=SideState.UNREAD, why=str(error))
     if changes.rejected:
         (one,) = changes.rejected
-        why = f"column {one.column}: {one.message}"
+        why = f"column {one.column}: {redaction.masked(one.message, one.image)}"
         return Side(state=SideState.UNFIT, version=one.version, why=why, key=fields)
     version = version_at(changes.versions, 0)
     if changes.operations[0].as_py() == Operation.DELETE:

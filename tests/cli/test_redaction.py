@@ -189,6 +189,16 @@ def test_after_failures_at_every_stage(secretive: Secretive) -> None:
     assert secretive.kept() == set()
 
 
+def test_a_comparison_tells_no_value(secretive: Secretive) -> None:
+    secretive.fill()
+    secretive.type("run")
+    for one in PEOPLE:
+        assert "redacted" in secretive.type(
+            "record", "people", str(one), "--compare"
+        ).out or one in (2, 3)
+        secretive.type("record", "people", str(one), "--compare", "--json")
+
+
 def test_the_same_without_redaction_is_in_all_of_them(secretive: Secretive) -> None:
     """So that the test above looks where the values would be."""
     secretive.write(FILE.replace('redact = ["email", "Born", "pin"]', "batch_rows = 100"))
