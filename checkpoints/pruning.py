@@ -81,7 +81,7 @@ class Pruning:
         counts = self._counts(of_streams, lambda stream: _image_counts(stream, before, open_ones))
         if dry_run:
             return counts
-        self._note(Prunable.IMAGES, counts, before, of_streams)
+        self.note(Prunable.IMAGES, counts, before, of_streams)
         now = self._store.now()
         note = f"no image: pruned on {now:%Y-%m-%d}"
         gone = {"extracted": None, "transformed": None, "image_note": note}
@@ -108,7 +108,7 @@ class Pruning:
         counts = self._counts(of_streams, lambda stream: _trail_counts(stream, before))
         if dry_run:
             return counts
-        self._note(Prunable.TRAILS, counts, before, of_streams)
+        self.note(Prunable.TRAILS, counts, before, of_streams)
         for stream_id in self._chosen(of_streams):
             self._each(select(failures.c.id).where(_ended(stream_id, before)), _drop_failures)
             self._each(select(decisions.c.id).where(_decided(stream_id, before)), _drop_decisions)
@@ -118,6 +118,33 @@ class Pruning:
         if of_streams is None:
             self._each(select(runs.c.number).where(_old_runs(before)), _drop_runs)
         return counts
+
+    def note(
+        self,
+        what: Prunable,
+        counts: Sequence[PruneCount],
+        before: datetime,
+        of_streams: Sequence[str] | None,
+    ) -> None:
+        """Says up to when things are gone; a stream of which nothing goes is only looked at.
+
+        What the ledger does not hold itself, such as the archive, is noted by whoever drops it.
+        """
+        now, touched = self._store.now(), {count.stream for count in counts}
+        for stream_id, name in self._chosen(of_streams).items():
+            row = and_(_pruned.c.what == what, _pruned.c.stream_id == stream_id)
+            values: dict[str, Any] = {"looked_at": now}
+            with self._store.write() as connection:
+                known = connection.execute(select(_pruned).where(row)).one_or_none()
+                if name in touched:
+                    earlier = known.upto if known is not None else None
+                    upto = before if earlier is None else max(before, earlier)
+                    values |= {"upto": upto, "at": now}
+                if known is None:
+                    values |= {"what": what, "stream_id": stream_id}
+                    connection.execute(_pruned.insert().values(values))
+                else:
+                    connection.execute(_pruned.update().where(row).values(values))
 
     def pruned(self, stream: str) -> list[Pruned]:
         """What is no longer kept of a stream; empty for one that the ledger does not know."""
@@ -166,30 +193,6 @@ class Pruning:
                         count = PruneCount(stream=name, what=what, number=number, size=size or 0)
                         found.append(count)
         return found
-
-    def _note(
-        self,
-        what: Prunable,
-        counts: Sequence[PruneCount],
-        before: datetime,
-        of_streams: Sequence[str] | None,
-    ) -> None:
-        """Says up to when things are gone; a stream of which nothing goes is only looked at."""
-        now, touched = self._store.now(), {count.stream for count in counts}
-        for stream_id, name in self._chosen(of_streams).items():
-            row = and_(_pruned.c.what == what, _pruned.c.stream_id == stream_id)
-            values: dict[str, Any] = {"looked_at": now}
-            with self._store.write() as connection:
-                known = connection.execute(select(_pruned).where(row)).one_or_none()
-                if name in touched:
-                    earlier = known.upto if known is not None else None
-                    upto = before if earlier is None else max(before, earlier)
-                    values |= {"upto": upto, "at": now}
-                if known is None:
-                    values |= {"what": what, "stream_id": stream_id}
-                    connection.execute(_pruned.insert().values(values))
-                else:
-                    connection.execute(_pruned.update().where(row).values(values))
 
     def _each(self, query: Any, drop: Callable[[Connection, Sequence[int]], None]) -> None:
         for some in self._parts(query):

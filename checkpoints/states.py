@@ -324,6 +324,7 @@ class Prunable(StrEnum):
 
     IMAGES = "images"
     TRAILS = "trails"
+    ARCHIVE = "archive"  # files beside the ledger, which only notes that they are gone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +343,8 @@ class PruneCount:
     stream: str
     what: str  # images of ended failures, batches, …
     number: int
-    size: int  # bytes; 0 for what is small
+    size: int = 0  # bytes; 0 for what is small, and where it is not known
+    remark: str = ""  # what can no longer be done
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
 from rowtrail.connectors.errors import RowtrailError
 from rowtrail.pipelines.archive import Archive
 from rowtrail.pipelines.archive_lineage import is_whole
-from rowtrail.pipelines.archive_names import ArchivedBatch
+from rowtrail.pipelines.archive_names import ArchivedBatch, folder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,33 +22,31 @@ class PrunedArchive:
     begins_at: datetime  # the oldest batch that is left
     whole: bool  # whether a new target can still be made from what is left
 
-    def __str__(self) -> str:
-        rest = (
-            "a new target can still be made from it"
-            if self.whole
-            else "a new target can no longer be made from it, until the table is read anew: "
-            f"rowtrail run --resnapshot {self.stream}"
-        )
-        return (
-            f"{self.files:,} files with {self.records:,} records of stream {self.stream} were "
-            f"removed from the archive. It begins at {self.begins_at:%Y-%m-%d %H:%M:%S} UTC now; "
-            f"{rest}."
-        )
 
-
-def prune_archive(archive: Archive, before: datetime) -> list[PrunedArchive]:
-    """Removes the batches of all streams that were opened before a time (UTC, aware).
+def prune_archive(
+    archive: Archive,
+    before: datetime,
+    *,
+    of_streams: Collection[str] | None = None,
+    dry_run: bool = False,
+) -> list[PrunedArchive]:
+    """Removes the batches that were opened before a time (UTC, aware), of all streams or of these.
 
     The last batch of each stream stays, whatever its age: it tells the position and the shape of
     the rows. The age alone decides; where the first read of a table goes with it, the archive can
-    only replay what has changed since, and the result says so. Raises StopError.
+    only replay what has changed since, and the result says so. With `dry_run` nothing is removed.
+    Raises StopError.
     """
     pruned = []
-    for folder, batches in sorted(archive.all().items()):
+    folders = archive.all()
+    if of_streams is not None:
+        wanted = {folder_of(archive.pipeline, name) for name in of_streams}
+        folders = {folder: folders[folder] for folder in folders.keys() & wanted}
+    for folder, batches in sorted(folders.items()):
         ordered = sorted(batches, key=lambda one: one.opened_at)
         kept = [one for one in ordered[:-1] if one.opened_at >= before] + ordered[-1:]
         old = [one for one in ordered if one not in kept]
-        for batch in old:
+        for batch in old if not dry_run else ():
             archive.store.remove(batch.path)
         if old:
             pruned.append(

@@ -239,7 +239,8 @@ class StreamSection(_Section):
 
 
 class RetentionSection(_Section):
-    """How long the ledger keeps what has ended. A run drops what is older, once a day."""
+    """How long the ledger and the archive keep what has ended. A run drops what is older, once a
+    day."""
 
     images: Annotated[
         Age | None,
@@ -253,6 +254,13 @@ class RetentionSection(_Section):
         Field(
             description="How long trails are kept: what was loaded, failures that have ended and "
             'decisions, such as `"1y"`. For ever if not set.'
+        ),
+    ] = None
+    archive: Annotated[
+        Age | None,
+        Field(
+            description="How long batches stay in the archive, the last of each stream whatever "
+            'its age, such as `"1y"`. For ever if not set.'
         ),
     ] = None
 

@@ -53,10 +53,11 @@ class Breakers:
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """How long the ledger keeps what is of no more use by itself. None: for ever."""
+    """How long is kept what is of no more use by itself. None: for ever."""
 
     images: timedelta | None = None  # of failures, since they ended
     trails: timedelta | None = None  # batches, failures and decisions, since they ended
+    archive: timedelta | None = None  # archived batches, since they were opened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,11 @@ def note_mistakes(definition: PipelineDefinition, mistakes: Mistakes) -> None:
         mistakes.add(("pipeline", "readers"), f"should be from 1 to {MOST_READERS}")
     if not all(map(is_key, definition.image_keys)) and not mistakes.at(("pipeline", "image_key")):
         mistakes.add(("pipeline", "image_key"), NO_KEY)
+    if definition.retention.archive is not None and not definition.archive:
+        mistakes.add(
+            ("retention", "archive"),
+            "is set, and there is no archive; set `archive` in [pipeline], or take this out",
+        )
     several = [pattern.template for pattern in definition.patterns]
     if not (definition.streams or several) and not mistakes.within(("streams",)):
         mistakes.add(("streams",), "there is none; add one, for example [streams.orders]")

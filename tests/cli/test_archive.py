@@ -133,3 +133,50 @@ def test_a_relative_path_starts_at_the_pipeline_file(archived: Place) -> None:
     archived.sql("INSERT INTO lines VALUES (2, 'b')")
     assert archived.type("run").code == 0
     assert len(files(archived, "lines")) == before
+
+
+def test_old_batches_are_pruned_as_a_person_says(archived: Place) -> None:
+    archived.put((4, 4, "d"))
+    archived.type("run")
+    before = files(archived, "orders")
+    line = ("prune", "--archive", "--older-than", "0d", "orders")
+    told = archived.type(*line, "--dry-run").out
+    assert "Archive of batches read before " in told
+    assert "orders  archived batches with 3 records" in told
+    assert "makes no new target" in told and "--resnapshot orders" in told
+    assert files(archived, "orders") == before
+    answer = archived.type(*line, "--yes", "--json")
+    (count,) = answer.document["pruned"]
+    assert (count["stream"], count["number"]) == ("orders", len(before) - 1)
+    assert files(archived, "orders") == before[-1:]
+    assert len(files(archived, "lines")) > 0
+    (pruned,) = archived.type("record", "orders", "1", "--json").document["pruned"]
+    assert pruned["what"] == "archive"
+    assert archived.type(*line, "--yes").out.endswith("There are none.\n")
+
+
+def test_old_batches_are_pruned_as_the_settings_say(archived: Place) -> None:
+    settings = TWO.replace("[defaults]", '[retention]\narchive = "1d"\n\n[defaults]')
+    archived.write(settings)
+    assert "Pruned" not in archived.type("run").err
+    before = files(archived, "orders")
+    for path in before[:-1]:
+        sequence, opened, rest = path.name.split("_", 2)
+        path.rename(path.with_name(f"{sequence}_2001{opened[4:]}_{rest}"))
+    archived.put((4, 4, "d"))
+    archived.write(settings.replace('"1d"', '"2d"'))
+    assert "Pruned" not in archived.type("run").err, "it was looked at today"
+    answer = archived.type("prune", "--yes")
+    assert answer.code == 0 and "archived batches with 3 records" in answer.out
+    assert len(files(archived, "orders")) == 2, "the last before, and the new one"
+
+
+def test_a_retention_of_no_archive_is_a_mistake(place: Place) -> None:
+    place.write(FILE.replace("[defaults]", '[retention]\narchive = "1d"\n\n[defaults]'))
+    answer = place.type("run")
+    assert answer.code == 2
+    assert "retention.archive" in answer.err and "there is no archive" in answer.err
+    place.write(FILE)
+    place.put((1, 1, "a"))
+    assert place.type("run").code == 0
+    assert "has no archive" in place.type("prune", "--archive", "--older-than", "1d").err

@@ -142,10 +142,14 @@ def test_old_batches_are_removed_and_what_is_left_says_so(archived: Archived) ->
     world.put([(4, 4, "second")])
     pipeline.run()
     kept = archived.batches()[len(before) :]
-    (pruned,) = prune_archive(archived.archive, kept[0].opened_at)
+    cut = kept[0].opened_at
+    assert prune_archive(archived.archive, cut, of_streams=["others"]) == []
+    told = prune_archive(archived.archive, cut, of_streams=["orders"], dry_run=True)
+    assert archived.batches() == [*before, *kept]
+    (pruned,) = prune_archive(archived.archive, cut)
+    assert told == [pruned]
     assert (pruned.stream, pruned.files, pruned.records) == ("orders", len(before), 9)
     assert pruned.begins_at == kept[0].opened_at and not pruned.whole
-    assert "can no longer be made" in str(pruned) and "--resnapshot orders" in str(pruned)
     assert archived.batches() == kept
     assert prune_archive(archived.archive, kept[0].opened_at) == []
     result = archived.replay(pipeline)

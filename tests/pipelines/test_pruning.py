@@ -45,8 +45,8 @@ open_ledger(sys.argv[1], "test").pruning.trails(datetime.now(UTC))
 
 def prune_all(world: World) -> None:
     with ledger_of(world) as ledger:
-        for what in Prunable:
-            prune(ledger, what, datetime.now(UTC), open_ones=True)
+        for what in (Prunable.IMAGES, Prunable.TRAILS):
+            prune(world.pipeline().definition, ledger, what, datetime.now(UTC), open_ones=True)
 
 
 def ask(world: World, statement: str) -> int:

@@ -1,4 +1,4 @@
-"""`rowtrail prune`: drops images and trails that are older than somebody needs."""
+"""`rowtrail prune`: drops images, trails and archived batches that are too old to be needed."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ def prune(
     trails: Annotated[
         bool, typer.Option("--trails", help="What was loaded, ended failures, decisions.")
     ] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Batches in the archive, but the last of each stream.")
+    ] = False,
     shrink: Annotated[
         bool, typer.Option("--shrink", help="Make the ledger's file smaller, then.")
     ] = False,
@@ -57,19 +60,32 @@ def prune(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Drops old images and trails from the ledger; without a choice, as the settings say."""
+    """Drops old images, trails and archived batches; without a choice, as the settings say."""
+    from rowtrail.checkpoints.states import Prunable
     from rowtrail.pipelines.retention import prune as prune_one
 
     definition = read_known_pipeline(pipeline)
     names = [definition.stream(name).name for name in streams or ()] or None
-    cuts = _cuts(definition, older_than, images=images, trails=trails, shrink=shrink)
+    chosen = {Prunable.IMAGES: images, Prunable.TRAILS: trails, Prunable.ARCHIVE: archive}
+    cuts = _cuts(definition, older_than, [what for what, wanted in chosen.items() if wanted])
+    if not cuts and not shrink:
+        raise typer.BadParameter(
+            "say from what age on, as in --older-than 90d; the pipeline file has no [retention]",
+            param_hint="--older-than",
+        )
     if open_ones and not images:
         raise typer.BadParameter("goes with --images", param_hint="--open")
     with ledger_of(definition) as ledger:
         counts: list[PruneCount] = []
         for what, before in cuts.items():
             counts += prune_one(
-                ledger, what, before, of_streams=names, open_ones=open_ones, dry_run=True
+                definition,
+                ledger,
+                what,
+                before,
+                of_streams=names,
+                open_ones=open_ones,
+                dry_run=True,
             )
         if not json and cuts:
             _show(cuts, counts)
@@ -78,10 +94,12 @@ def prune(
                 print_json(_document(cuts, counts, dry_run=True))
             return
         if counts:
-            confirm("Drop it from the ledger? It cannot be brought back.", yes=yes, json=json)
+            confirm("Drop it? It cannot be brought back.", yes=yes, json=json)
             counts = []
             for what, before in cuts.items():
-                counts += prune_one(ledger, what, before, of_streams=names, open_ones=open_ones)
+                counts += prune_one(
+                    definition, ledger, what, before, of_streams=names, open_ones=open_ones
+                )
         sizes = _settle(ledger, shrink=shrink)
         if json:
             document = _document(cuts, counts, dry_run=False)
@@ -91,38 +109,29 @@ def prune(
 
 
 def _cuts(
-    definition: PipelineDefinition,
-    older_than: str | None,
-    *,
-    images: bool,
-    trails: bool,
-    shrink: bool,
+    definition: PipelineDefinition, older_than: str | None, chosen: Sequence[Prunable]
 ) -> Mapping[Prunable, datetime]:
     """What is pruned, and before when it ended."""
     from rowtrail.checkpoints.states import Prunable
     from rowtrail.pipelines.ages import parse_age
 
-    chosen = {Prunable.IMAGES: images, Prunable.TRAILS: trails}
-    settings = definition.retention
-    kept = {Prunable.IMAGES: settings.images, Prunable.TRAILS: settings.trails}
+    kept: dict[Prunable, timedelta | None] = {
+        what: getattr(definition.retention, what) for what in Prunable
+    }
     ages: dict[Prunable, timedelta | None]
     if older_than is not None:
-        if not any(chosen.values()):
-            raise typer.BadParameter("say what: --images, --trails or both", param_hint="--images")
+        if not chosen:
+            raise typer.BadParameter(
+                "say what: --images, --trails, --archive or several of them", param_hint="--images"
+            )
         try:
             age = parse_age(older_than)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--older-than") from None
-        ages = {what: age for what, wanted in chosen.items() if wanted}
+        ages = dict[Prunable, timedelta | None].fromkeys(chosen, age)
     else:
-        ages = {what: kept[what] for what, wanted in chosen.items() if wanted} or {
-            what: age for what, age in kept.items() if age is not None
-        }
-    if not ages and not shrink:
-        raise typer.BadParameter(
-            "say from what age on, as in --older-than 90d; the pipeline file has no [retention]",
-            param_hint="--older-than",
-        )
+        set_ones = [what for what, length in kept.items() if length is not None]
+        ages = {what: kept[what] for what in chosen or set_ones}
     now = datetime.now(UTC)
     cuts = {}
     for what, length in ages.items():
@@ -146,7 +155,8 @@ def _show(cuts: Mapping[Prunable, datetime], counts: Sequence[PruneCount]) -> No
     from rowtrail.pipelines.sizes import size_text
 
     for what, before in cuts.items():
-        say(f"{what.capitalize()} of what ended before {when(before)} UTC")
+        from_then = "of what ended" if what != "archive" else "of batches read"
+        say(f"{what.capitalize()} {from_then} before {when(before)} UTC")
     if not counts:
         say("There are none.")
         return
@@ -162,6 +172,8 @@ def _show(cuts: Mapping[Prunable, datetime], counts: Sequence[PruneCount]) -> No
     ]
     print_table(("stream", "what", "number", "size"), rows, numbers=2)
     say()
+    for remark in (one.remark for one in counts if one.remark):
+        say(f"Note: {remark}")
 
 
 def _settle(ledger: Ledger, *, shrink: bool) -> tuple[int, int] | None:
