@@ -177,9 +177,9 @@ def commit_batch(
                 superseded = lane.patience.retry(
                     partial(_write, lane, plan, receipt, complete)
                 )  # 4
-        except RecordError:
+        except RecordError as error:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
-                plan = isolate_load(lane, changes, plan, receipt, budget)
+                plan = isolate_load(lane, changes, plan, receipt, budget, error)
                 plan = _hold(lane, changes, plan, before, kind)
     lane.faults(Point.WRITTEN)
     with clock.measure("ledger"):
@@ -307,9 +307,17 @@ def make_receipt(
 
 
 def isolate_load(
-    lane: Lane, changes: Changes, plan: Plan, receipt: Receipt, budget: Budget
+    lane: Lane,
+    changes: Changes,
+    plan: Plan,
+    receipt: Receipt,
+    budget: Budget,
+    refused: RecordError,
 ) -> Plan:
-    """Finds the load rows that the target refuses, and moves them to the failures."""
+    """Finds the load rows that the target refuses, and moves them to the failures.
+
+    `refused` is what it said to all of them together.
+    """
 
     redaction = lane.images.redaction
 
@@ -326,7 +334,7 @@ def isolate_load(
         record_ids=lambda rows: from_arrow(lane.stream.name, plan.keys().take(pa.array(rows))),
     )
     with judge.telling(), redaction.telling(plan.rows):
-        found = isolate(len(plan), probe, RecordError, budget)
+        found = isolate(len(plan), probe, RecordError, budget, refused)
     bad = [row for row, _ in found.failed]
     failures = [
         new_failure(

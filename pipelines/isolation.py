@@ -106,16 +106,21 @@ def isolate(
     attempt: Callable[[int, int], T],
     expected: type[Exception],
     budget: Budget,
+    known: Exception | None = None,
 ) -> Isolated[T]:
     """Tries rows [0, length) whole, and where that raises `expected`, halves, down to single rows.
 
-    `attempt(start, stop)` must not leave anything behind when it raises. k bad rows of n take about
-    2·k·log2(n) attempts: each bad row costs two attempts at each level of the halving, and shares
-    those near the top. Other exceptions pass through. Raises FailsTogetherError, and with a budget
-    that has a limit EveryProbeFailedError and AttemptsSpentError.
+    `known`: what all of them together are known to raise. `attempt(start, stop)` must not leave
+    anything behind when it raises. Where a whole fails and its first half passes, the second half
+    is taken to fail without being tried, so that k bad rows of n take between k·log2(n) and
+    2·k·log2(n) attempts, and share those near the top. Other exceptions pass through. Raises
+    FailsTogetherError, and with a budget that has a limit EveryProbeFailedError and
+    AttemptsSpentError.
     """
     search = _Search(length, attempt, expected, budget)
-    if length:
+    if length and known is not None:
+        search.split(0, length, known)
+    elif length:
         search.run(0, length)
     return search.found
 
@@ -139,17 +144,41 @@ class _Search(Generic[T]):
         result, error = self._try(start, stop)
         if error is None:
             self.found.passed.append(Passed(start, stop, result))  # type: ignore[arg-type]
-            return
+        else:
+            self.split(start, stop, error)
+
+    def split(self, start: int, stop: int, error: Exception) -> None:
+        """Finds the bad rows among those that have raised this error together."""
         if stop - start == 1:
             self.found.failed.append((start, error))
             self._suspect(error, stop)
             return
-        before = len(self.found.failed)
+        passed, failed = len(self.found.passed), len(self.found.failed)
+        middle = (start + stop) // 2
+        self._split_presumed(start, stop)
+        if len(self.found.failed) > failed:
+            return
+        # All parts passed: the rows of one half fail together, or those of the two halves do.
+        for part in ((start, middle), (middle, stop)):
+            _, again = self._try(*part)
+            if again is not None:
+                del self.found.passed[passed:]
+                self.split(*part, again)
+                break
+        raise FailsTogetherError(self._narrow(start, middle, stop), error)
+
+    def _split_presumed(self, start: int, stop: int) -> None:
+        """Likewise, for rows among which there should be a bad one: none need be found."""
+        if stop - start == 1:
+            self.run(start, stop)
+            return
+        failed = len(self.found.failed)
         middle = (start + stop) // 2
         self.run(start, middle)
-        self.run(middle, stop)
-        if len(self.found.failed) == before:
-            raise FailsTogetherError(self._narrow(start, middle, stop), error)
+        if len(self.found.failed) > failed:
+            self.run(middle, stop)
+        else:
+            self._split_presumed(middle, stop)
 
     def _try(self, start: int, stop: int) -> tuple[T | None, Exception | None]:
         self.budget.spend()

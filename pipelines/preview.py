@@ -59,8 +59,8 @@ def preview_batch(
     while superseded is None:
         try:
             superseded = lane.destination.write(plan.load(receipt), probe=True)
-        except RecordError:
-            plan = isolate_load(lane, changes, plan, receipt, budget)
+        except RecordError as error:
+            plan = isolate_load(lane, changes, plan, receipt, budget, error)
     return BatchResult(
         batch_id=batch_id,
         counts=counts_of(plan, superseded),

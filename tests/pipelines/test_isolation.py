@@ -73,6 +73,36 @@ def test_rows_that_a_person_chose_are_all_tried() -> None:
     assert budget.spent == 199
 
 
+def test_what_failed_as_a_whole_is_not_tried_again() -> None:
+    tried: list[tuple[int, int]] = []
+
+    def attempt(start: int, stop: int) -> range:
+        tried.append((start, stop))
+        return failing_on({5})(start, stop)
+
+    found = isolate(8, attempt, ValueError, Budget(100), ValueError("all of them"))
+    assert tried == [(0, 4), (4, 6), (4, 5), (5, 6), (6, 8)], "(4, 8) must fail, as (0, 4) passed"
+    assert [(row, str(error)) for row, error in found.failed] == [(5, "row 5")]
+    alone = isolate(1, attempt, ValueError, Budget(0), ValueError("all of them"))
+    assert [(row, str(error)) for row, error in alone.failed] == [(0, "all of them")]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 200), st.data())
+def test_two_rows_that_collide_are_told_from_bad_rows(length: int, data: st.DataObject) -> None:
+    rows = st.integers(0, length - 1)
+    first, second = sorted(data.draw(st.lists(rows, min_size=2, max_size=2, unique=True)))
+
+    def attempt(start: int, stop: int) -> range:
+        if start <= first and second < stop:
+            raise ValueError("they collide")
+        return range(start, stop)
+
+    with pytest.raises(FailsTogetherError) as caught:
+        isolate(length, attempt, ValueError, Budget(10_000))
+    assert caught.value.rows == (first, second)
+
+
 def test_many_bad_rows_in_one_place_are_still_bad_rows() -> None:
     bad = set(range(100))
     found = isolate(5_000, failing_on(bad), ValueError, Budget(10_000))

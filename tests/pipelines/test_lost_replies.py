@@ -128,7 +128,7 @@ def test_data_errors_are_isolated_not_tried_again(
     result = pipeline.run()
     assert [one.record for one in result.failed_records] == ["orders:5"]
     assert wires[0].writes == 2
-    assert wires[0].probes == result.streams["orders"].attempts == 7
+    assert wires[0].probes == result.streams["orders"].attempts == 5
 
 
 def test_a_transform_that_raises_is_not_tried_again(world: World) -> None:
@@ -143,7 +143,7 @@ def test_a_transform_that_raises_is_not_tried_again(world: World) -> None:
     world.put((n, n, "bad" if n == 5 else "x") for n in range(1, 9))
     result = world.pipeline(transforms=[picky]).run()
     assert [one.record for one in result.failed_records] == ["orders:5"]
-    assert calls == [8, 4, 4, 2, 1, 1, 2]
+    assert calls == [8, 4, 2, 1, 1, 2], "the second half must fail, as the first one passed"
     assert result.streams["orders"].attempts == len(calls)
 
 
