@@ -88,7 +88,7 @@ class ArchiveReplayed:
     begins_at: datetime  # the oldest batch in the archive; before it nothing can be rebuilt
     rebuilt: bool  # the target lacked the stream's rows, and is being filled anew
     lost: tuple[str, ...] = ()  # files that are missing or damaged, with their batch and records
-    failed: tuple[str, ...] = ()  # records that failed (again)
+    failed: tuple[str, ...] = ()  # records that failed (again), and no later batch brought them
     needs_snapshot: str | None = None  # why the target is not complete after a rebuild
 
     @property
@@ -260,7 +260,18 @@ class _Work:
         missing = None
         if begun.rebuild:
             missing = finish(opened, ready, begun, revision, chosen if whole else None, request)
-        return self._told(begun, chosen, results, [str(one) for one in lost], missing)
+        failed = self._still_failed(results, ready)
+        return self._told(begun, chosen, results, failed, [str(one) for one in lost], missing)
+
+    def _still_failed(self, results: Sequence[BatchResult], ready: ReadyStream) -> tuple[str, ...]:
+        """The records that failed, without those that a later batch brought after all."""
+        failed = dict.fromkeys(record for one in results for record in one.failed_records)
+        if self._dry_run:
+            return tuple(failed)
+        held = {
+            str(one.record_id) for one in ready.lane.held.all() if one.state is FailureState.FAILED
+        }
+        return tuple(record for record in failed if record in held)
 
     def failed(self, error: RowtrailError) -> None:
         """Lets the ledger know that the replay did not come to its end."""
@@ -341,11 +352,12 @@ class _Work:
         begun: Begun,
         chosen: Sequence[ArchivedBatch],
         results: Sequence[BatchResult],
+        failed: tuple[str, ...],
         lost: list[str],
         missing: str | None,
     ) -> ArchiveReplayed:
         counts = sum((one.counts for one in results), Counts())
-        text = _words(begun, chosen, counts, dry_run=self._dry_run)
+        text = _words(begun, chosen, counts, len(failed), dry_run=self._dry_run)
         if self._decision is not None:
             self._opened.ledger.decisions.finish(
                 self._decision.id,
@@ -360,7 +372,7 @@ class _Work:
             begins_at=begun.batches[0].opened_at,
             rebuilt=begun.rebuild,
             lost=tuple(lost),
-            failed=tuple(record for one in results for record in one.failed_records),
+            failed=failed,
             needs_snapshot=missing,
         )
 
@@ -395,7 +407,12 @@ def _without_ignored(changes: Changes, ready: ReadyStream) -> Changes:
     return replace(changes, rejected=rejected)
 
 
-def _words(begun: Begun, chosen: Sequence[ArchivedBatch], counts: Counts, *, dry_run: bool) -> str:
+def _words(
+    begun: Begun, chosen: Sequence[ArchivedBatch], counts: Counts, failed: int, *, dry_run: bool
+) -> str:
+    failing = (
+        "failed" if failed >= counts.failed else f"failed on the way, {failed:,} of them still"
+    )
     parts = [
         f"{count:,} {word}"
         for word, count in (
@@ -404,7 +421,7 @@ def _words(begun: Begun, chosen: Sequence[ArchivedBatch], counts: Counts, *, dry
             ("filtered", counts.filtered),
             ("folded", counts.folded),
             ("superseded", counts.superseded),
-            ("failed", counts.failed),
+            (failing, counts.failed),
         )
         if count
     ]

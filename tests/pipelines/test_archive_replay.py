@@ -522,3 +522,37 @@ def test_without_anything_to_replay(world: World, tmp_path: Path) -> None:
         pipeline.replay_archive()
     with ledger_of(world) as ledger:
         assert ledger.decisions.pending() == []
+
+
+@pytest.mark.parametrize("policy", ["latest", "block", "reread"])
+def test_a_rebuild_under_each_policy(archived: Archived, policy: str) -> None:
+    """What fails on the way and is followed by a newer version is no gap at the end, also where a
+    run would have held the newer one back."""
+    world = archived.world
+    pipeline = archived.pipeline(policy=policy, retries=0, transforms=[picky])
+    fill(world)
+    assert pipeline.run().complete
+    world.put([(4, 9, "bad"), (5, 9, "fine")])
+    pipeline.run()
+    world.put([(4, 10, "after it"), (7, 9, "bad")])
+    pipeline.run()
+    world.delete(7)
+    world.put([(8, 9, "fine"), (1, 9, "bad")])
+    pipeline.run()
+    with ledger_of(world) as ledger:
+        waiting = ledger.failures.counts("orders")[FailureState.WAITING]
+    assert waiting == (2 if policy == "block" else 0)
+
+    archived.lose_target()
+    with archived.without_source():
+        replayed = archived.replay(pipeline)
+    assert replayed.failed == ("orders:1",)
+    assert "3 failed on the way, 1 of them still;" in replayed.text
+    assert world.loaded() == {**world.expected(), 1: ("1.00", "first")}
+    assert world.query("SELECT record FROM _rowtrail_gaps") == [("orders:1",)]
+    with ledger_of(world) as ledger:
+        assert held_back(ledger) == {1: FailureState.FAILED}
+    world.put([(1, 11, "mended")])
+    pipeline.run()
+    (retried,) = pipeline.retry("orders", 1, from_stage="extract")
+    assert world.loaded() == world.expected(), retried
