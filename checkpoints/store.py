@@ -106,9 +106,8 @@ def ledger_error(location: str, error: BaseException) -> LedgerError:
     """The error to raise for what the database's driver raised."""
     said = str(error)
     if "disk i/o error" in said.lower() and _has_no_room(location):
-        said = (
-            "disk is full"  # what SQLite calls an I/O error where it cannot grow its shared memory
-        )
+        # What SQLite says, too, where it cannot grow its shared memory.
+        said = "disk is full"
     for words, kind, cause, remedy in _SAYINGS:
         if any(word in said.lower() for word in words):
             return kind(f"The ledger {location} cannot be used: {cause} ({said}). {remedy}")

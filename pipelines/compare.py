@@ -21,7 +21,6 @@ from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.look import read_state
 from rowtrail.pipelines.patterns import at_source
 from rowtrail.pipelines.record_keys import key_batch
-from rowtrail.pipelines.redaction import redaction_of
 from rowtrail.pipelines.values import are_equal, plain
 
 _NO_SUCH_KEY = "no row of it can have this key"
@@ -147,8 +146,7 @@ def _at_source(
         with closing(open_source(definition.source)) as source:
             stream = at_source(definition, source, record_id.stream)
             spec = stream.source_spec()
-            schema = source.describe(spec)
-            redaction, fields = redaction_of(stream, schema), schema.arrow_key()
+            fields = source.describe(spec).arrow_key()
             keys = _keys(record_id, fields)
             if keys is None:
                 return Side(state=SideState.ABSENT, why=_NO_SUCH_KEY, key=fields)
@@ -157,8 +155,7 @@ def _at_source(
         return Side(state=SideState.UNREAD, why=str(error))
     if changes.rejected:
         (one,) = changes.rejected
-        why = f"column {one.column}: {redaction.masked(one.message, one.image)}"
-        return Side(state=SideState.UNFIT, version=one.version, why=why, key=fields)
+        return Side(state=SideState.UNFIT, version=one.version, why=one.message, key=fields)
     version = version_at(changes.versions, 0)
     if changes.operations[0].as_py() == Operation.DELETE:
         return Side(state=SideState.ABSENT, version=version, key=fields)
