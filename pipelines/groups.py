@@ -41,6 +41,19 @@ def find_group(
         return ledger.failures.group(group, stream, states)
 
 
+def group_records(
+    definition: PipelineDefinition, group: str, stream: str | None = None
+) -> tuple[str, tuple[RecordId, ...]]:
+    """The stream of a group and the records that it has now, once each.
+
+    Raises what `find_group` raises.
+    """
+    with closing(existing_ledger(definition)) as ledger:
+        found = ledger.failures.group(group, stream)
+        failures = ledger.failures.of_group(found)
+    return found.stream, tuple(dict.fromkeys(failure.record_id for failure in failures))
+
+
 def ignore_records(
     definition: PipelineDefinition, stream: str, record_ids: Sequence[RecordId], reason: str
 ) -> Decision:

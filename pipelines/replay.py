@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain
-from typing import TypeVar
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.selections import Origin
@@ -39,8 +38,6 @@ from rowtrail.pipelines.selection import (
     without_image,
 )
 from rowtrail.pipelines.staged import Staged
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,51 +72,70 @@ def carry_out(
         raise ConfigurationError(reason)
     stream = opened.definition.stream(decision.stream)
     ready = make_ready(opened, stream, run_id, _breakers(opened, decision), may_alter=not dry_run)
-    act = preview_batch if dry_run else commit_batch
-    results: list[BatchResult] = []
-    origins: list[str] = []
     found, decision = sort_chosen(opened, ready, decision)
     if (chosen := chosen_words(decision, found)) is not None:
         opened.reporter.note(f"{decision.stream}: {chosen}")
-    first, left = found, tuple(found.left)
-    tried = Tried()
-    while True:
-        failed: list[str] = []
-        for portion in chain(
-            portions(opened, ready, found, decision.id),
-            selected_portions(opened, ready, found, decision.id),
-        ):
-            lane = replace(ready.lane, selected=decision.selection is not None)
-            if portion.staged is not None:
-                lane = replace(lane, stage=_already(portion.staged))
-            result = act(
-                lane,
-                portion.changes,
-                kind=_KINDS[decision.kind],
-                decision_id=decision.id,
-                position_before=ready.state.position,
-            )
-            failed += result.failed_records
-            results.append(result)
-            origins.append(portion.origin)
-        if dry_run or not (found.failures and found.waiting):
-            break
-        tried = tried.plus(found, failed)
-        found = sort_records(opened, ready, decision, tried)
-    counts = sum((result.counts for result in results), Counts())
+    done = _rounds(opened, ready, decision, found, dry_run=dry_run)
+    counts = sum((one.result.counts for one in done), Counts())
     return Replayed(
         counts=counts,
-        text=_words(decision, counts, origins, dry_run=dry_run)
+        text=_words(decision, counts, [one.origin for one in done], dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
-        + without_image(first)
-        + _left(ready, left),
-        chosen=number_chosen(first),
-        differences=_together(results) if dry_run else None,
-        failed=(
-            *(record for result in results for record in result.failed_records),
-            *map(str, left),
-        ),
+        + without_image(found)
+        + _left(ready, found.left),
+        chosen=number_chosen(found),
+        differences=_together([one.result for one in done]) if dry_run else None,
+        failed=(*_failed_again(done), *map(str, found.left)),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Done:
+    """A batch of a decision's records."""
+
+    origin: str  # in plain words: which image was used
+    result: BatchResult
+
+
+def _rounds(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, found: Sorted, *, dry_run: bool
+) -> list[_Done]:
+    """Takes up the records, then what waited behind them, as often as something still does."""
+    done: list[_Done] = []
+    tried = Tried()
+    while True:
+        these = list(_batches(opened, ready, decision, found, dry_run=dry_run))
+        done += these
+        if dry_run or not (found.failures and found.waiting):
+            return done
+        tried = tried.plus(found, _failed_again(these))
+        found = sort_records(opened, ready, decision, tried)
+
+
+def _batches(
+    opened: OpenPipeline, ready: ReadyStream, decision: Decision, found: Sorted, *, dry_run: bool
+) -> Iterator[_Done]:
+    """Takes up the records as they are sorted, one batch at a time."""
+    act = preview_batch if dry_run else commit_batch
+    for portion in chain(
+        portions(opened, ready, found, decision.id),
+        selected_portions(opened, ready, found, decision.id),
+    ):
+        lane = replace(ready.lane, selected=decision.selection is not None)
+        if portion.staged is not None:
+            lane = replace(lane, stage=_already(portion.staged))
+        result = act(
+            lane,
+            portion.changes,
+            kind=_KINDS[decision.kind],
+            decision_id=decision.id,
+            position_before=ready.state.position,
+        )
+        yield _Done(origin=portion.origin, result=result)
+
+
+def _failed_again(done: Sequence[_Done]) -> list[str]:
+    return [record for one in done for record in one.result.failed_records]
 
 
 def _together(results: Sequence[BatchResult]) -> Differences | None:

@@ -336,8 +336,9 @@ class Pipeline:
 
     def replay(
         self,
-        stream: str,
+        stream: str | None = None,
         *keys: KeyLike,
+        group: str | None = None,
         run: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -349,12 +350,29 @@ class Pipeline:
     ) -> RequestResult:
         """Takes records through all stages again: these, or all that fit one of the selections.
 
+        `group`: those of a FailureGroup, as with `retry`, with which no stream need be named;
         `run`: those that a run took up; `since` (and `until`, now if not set; aware times): those
         that were loaded or failed then; `where`: rows for which this SQL expression is true at the
         source. Rows come from the `source` as they are now, or are the `image` that was captured
         when a record failed. `from_stage` is the earlier name of `origin`.
         """
         selection = _selection(run, since, until, where)
+        taken_from = _origin(origin if from_stage is None else from_stage)
+        if group is not None:
+            _refuse_keys(keys)
+            if selection is not None:
+                raise ConfigurationError("A group has its records: give no other selection.")
+            found = find_group(self.definition, group, stream)
+            of_group = Request(
+                kind=DecisionKind.REPLAY,
+                stream=found.stream,
+                group=found.fingerprint,
+                origin=taken_from,
+                reason=reason,
+            )
+            return submit(self.definition, [of_group], dry_run=dry_run)[0]
+        if stream is None:
+            raise ConfigurationError("Name the stream whose records are to be replayed.")
         if bool(keys) is (selection is not None):
             raise ConfigurationError(
                 "A replay needs at least one key, or one of run, since and where, and not both."
@@ -363,7 +381,7 @@ class Pipeline:
             kind=DecisionKind.REPLAY,
             stream=stream,
             record_ids=_record_ids(stream, keys),
-            origin=_origin(origin if from_stage is None else from_stage),
+            origin=taken_from,
             selection=selection,
             reason=reason,
         )

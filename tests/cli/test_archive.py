@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.place import FILE, Place
+from tests.cli.place import FILE, PICKY, Place
 
 ARCHIVE = FILE.replace("[defaults]", 'archive = "kept"\n\n[defaults]\nbatch_rows = 2\n')
 TWO = ARCHIVE + "\n[streams.lines]\n"
@@ -61,6 +61,29 @@ def test_records_of_one_stream(archived: Place) -> None:
     assert both.code == 2 and "lines names a stream" in both.err
 
 
+def test_records_of_a_file_or_of_a_group(archived: Place) -> None:
+    keys = archived.folder / "keys.txt"
+    keys.write_text("1\n3\n")
+    line = ("replay", "orders", "--keys-from", str(keys), "--from", "archive", "--json")
+    assert archived.type(*line).document["streams"][0]["counts"]["loaded"] == 2
+    archived.use_transform(
+        "def picky(orders):\n"
+        "    if (orders['note'] == 'bad').any():\n"
+        "        raise ValueError('bad')\n"
+        "    return orders\n"
+    )
+    archived.write(TWO.replace("\n[streams.orders]\n", PICKY))
+    archived.put((4, 4, "bad"), *((number, 1, "good") for number in range(5, 30)))
+    assert archived.type("run").code == 3
+    (group,) = archived.type("failures", "--json").document["groups"]
+    line = ("replay", "--group", group["group"], "--from", "archive", "--json")
+    answer = archived.type(*line)
+    assert answer.code == 3 and answer.document["streams"][0]["failed"] == ["orders:4"]
+    (archived.folder / "picky.py").write_text("def picky(orders):\n    return orders\n")
+    assert archived.type(*line).document["streams"][0]["counts"]["loaded"] == 1
+    assert archived.loaded() == archived.expected()
+
+
 def test_what_is_lost_is_told_with_exit_code_3(archived: Place) -> None:
     damaged = files(archived, "orders")[0]
     damaged.write_bytes(damaged.read_bytes()[:-1])
@@ -101,6 +124,10 @@ def test_a_dry_run_changes_nothing(archived: Place) -> None:
         (("orders", "--from", "archive", "--since", "soon"), "'soon'"),
         (("orders", "--where", "1=1", "--from", "archive"), "the archive is not asked so"),
         (("orders", "1", "--all"), "only for --from archive"),
+        (("--keys-from", "-", "--from", "archive"), "say of which stream the keys are"),
+        (("orders", "1", "--group", "00", "--from", "archive"), "in different ways"),
+        (("--all", "--group", "00", "--from", "archive"), "are records of one stream"),
+        (("nowhere", "--group", "00", "--from", "archive"), "no stream nowhere"),
         (("nowhere", "--from", "archive"), "no stream nowhere"),
         ((), "name the stream"),
     ],

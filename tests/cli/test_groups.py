@@ -142,6 +142,19 @@ def test_a_group_is_retried_and_no_other(place: Place) -> None:
     )
 
 
+def test_a_group_is_replayed_and_no_other(place: Place) -> None:
+    group = group_of(place, 1)
+    captured = place.type("replay", "--group", group, "--from", "image")
+    assert captured.code == 3 and "3 failed again" in captured.out
+    place.put(*((number, 1, "fine") for number in (1, 2, 3, 4, 5)))
+    dry = place.type("replay", "--group", group, "--dry-run")
+    assert dry.code == 0 and "would be: 3 loaded" in dry.out
+    assert place.loaded() == set(range(10, 30))
+    answer = place.type("replay", "orders", "--group", group)
+    assert answer.code == 0 and "3 loaded" in answer.out
+    assert place.loaded() == {1, 2, 3, *range(10, 30)}
+
+
 def test_a_group_that_fails_again_stays_the_same_group(place: Place) -> None:
     group = group_of(place, 1)
     answer = place.type("retry", "orders", "--group", group)
@@ -202,6 +215,10 @@ def test_a_group_is_ignored_and_taken_back(place: Place) -> None:
         (("retry", "ordres", "--group", "00"), 2, "Its streams are orders"),
         (("retry", "orders", "1", "--group", "00"), 2, "a group has its records"),
         (("ignore", "orders", "1", "--group", "00", "--reason", "x"), 2, "a group has its records"),
+        (("replay", "orders", "1", "--group", "00"), 2, "name records in different ways"),
+        (("replay", "--group", "00", "--since", "1d"), 2, "name records in different ways"),
+        (("replay", "--group", "00"), 1, "There is no group 00, so nothing was done"),
+        (("replay", "ordres", "--group", "00"), 2, "Its streams are orders"),
         (("ignore", "--group", "00"), 2, "say why"),
         (("ignore", "--reason", "x"), 2, "name the records, or a group"),
     ],
@@ -245,6 +262,8 @@ def test_the_same_from_python(place: Place) -> None:
     place.put((1, 1, "fine"), (2, 1, "fine"), (3, 1, "fine"))
     (result,) = shop.retry(group=first.group, from_stage="extract")
     assert "3 loaded" in result.text
+    assert "3 loaded" in shop.replay("orders", 1, 2, 3).text
+    assert "2 failed again" in shop.replay(group=second.group, origin="image").text
     decision = shop.ignore(group=second.group, reason="test orders")
     assert [one.key for one in decision.record_ids] == [(4,), (5,)]
     assert shop.status().is_complete
@@ -259,6 +278,8 @@ def test_the_same_from_python(place: Place) -> None:
         lambda: shop.retry("orders", 4, group=only.group),
         lambda: shop.ignore("orders", 4, group=only.group, reason="x"),
         lambda: shop.ignore("orders", reason="x"),
+        lambda: shop.replay("orders", 4, group=only.group),
+        lambda: shop.replay(group=only.group, where="1=1"),
     ):
         with pytest.raises(ConfigurationError, match="group"):
             wrong()

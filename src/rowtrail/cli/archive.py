@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rowtrail.cli.choose import Wanted
+from rowtrail.cli.choose import Wanted, named
 from rowtrail.cli.common import COMPLETE_EXCEPT, ledger_of, read_known_pipeline
 from rowtrail.cli.output import count, print_json, say
 from rowtrail.cli.records import record_ids, split
 
 if TYPE_CHECKING:
+    from rowtrail.checkpoints.record_id import RecordId
     from rowtrail.pipelines.archive_replay import ArchiveReplayed, ArchiveRequest
     from rowtrail.pipelines.definition import PipelineDefinition
 
@@ -29,7 +30,7 @@ class ArchiveOptions:
 
     names: tuple[str, ...]  # streams, or a stream and keys
     all_streams: bool
-    wanted: Wanted  # of which only the span of time means something here
+    wanted: Wanted  # of which a run and a condition mean nothing here
     reason: str | None
     dry_run: bool
 
@@ -54,15 +55,17 @@ def replay_from_archive(options: ArchiveOptions, pipeline: Path, *, json: bool) 
 def _request(definition: PipelineDefinition, options: ArchiveOptions) -> ArchiveRequest:
     from rowtrail.pipelines.archive_replay import ArchiveRequest
 
-    for option, given in (
-        ("--keys-from", options.wanted.keys_from),
-        ("--run", options.wanted.run),
-        ("--where", options.wanted.where),
-    ):
+    wanted = options.wanted
+    for option, given in (("--run", wanted.run), ("--where", wanted.where)):
         if given is not None:
             raise typer.BadParameter("the archive is not asked so", param_hint=option)
-    since, until = options.wanted.span()
+    since, until = wanted.span()
     names, reason = options.names, options.reason
+    if wanted.keys_from is not None or wanted.group is not None:
+        name, ids = _listed(definition, options)
+        return ArchiveRequest(
+            streams=(name,), record_ids=ids, since=since, until=until, reason=reason
+        )
     if options.all_streams == bool(names):
         raise typer.BadParameter("name streams, or add --all for all of them", param_hint="STREAM")
     streams = {one.name for one in definition.streams}
@@ -81,6 +84,25 @@ def _request(definition: PipelineDefinition, options: ArchiveOptions) -> Archive
     with ledger_of(definition) as ledger:
         ids = tuple(record_ids(definition, ledger, name, texts))
     return ArchiveRequest(streams=(name,), record_ids=ids, since=since, until=until, reason=reason)
+
+
+def _listed(
+    definition: PipelineDefinition, options: ArchiveOptions
+) -> tuple[str, tuple[RecordId, ...]]:
+    """The stream, and the records of a file or of a group."""
+    from rowtrail.pipelines.groups import group_records
+
+    wanted = replace(options.wanted, since=None, until=None)
+    wanted.check()
+    if options.all_streams:
+        raise typer.BadParameter("are records of one stream", param_hint=wanted.ways()[0])
+    stream = options.names[0] if options.names else None
+    if wanted.group is not None:
+        name = None if stream is None else definition.stream(stream).name
+        return group_records(definition, wanted.group, name)
+    if stream is None:
+        raise typer.BadParameter("say of which stream the keys are", param_hint="STREAM")
+    return named(definition, stream, wanted)
 
 
 def _tell(result: ArchiveReplayed) -> None:

@@ -59,6 +59,7 @@ class Wanted:
     since: str | None = None
     until: str | None = None
     where: str | None = None
+    group: str | None = None
 
     def ways(self) -> list[str]:
         """The ways in which records are named; more than one contradict each other."""
@@ -68,6 +69,7 @@ class Wanted:
             "--run": self.run is not None,
             "--since": self.since is not None,
             "--where": self.where is not None,
+            "--group": self.group is not None,
         }
         return [name for name, there in given.items() if there]
 
@@ -91,7 +93,7 @@ class Wanted:
         )
 
     def selection(self) -> Selection | None:
-        """None where records are named by their keys."""
+        """None where records are named by their keys, or by their group."""
         from rowtrail.checkpoints.selections import Selection
 
         if self.run is not None:

@@ -121,6 +121,7 @@ def replay(
     since: Since = None,
     until: Until = None,
     where: Where = None,
+    group: Group = None,
     pipeline: PipelineFile = DEFAULT_FILE,
     origin: FromOrigin = None,
     all_streams: AllStreams = False,
@@ -128,14 +129,21 @@ def replay(
     reason: Reason = None,
     json: Json = False,
 ) -> None:
-    """Takes records through all stages again, loaded or not: by key, run, time or condition; or,
-    with `--from archive`, whole streams."""
+    """Takes records through all stages again, loaded or not: by key, run, time, condition or group;
+    or, with `--from archive`, whole streams."""
     from rowtrail.checkpoints.selections import Origin
     from rowtrail.checkpoints.states import DecisionKind
+    from rowtrail.pipelines.groups import find_group
     from rowtrail.pipelines.requests import Request
 
     wanted = Wanted(
-        keys=keys or (), keys_from=keys_from, run=run, since=since, until=until, where=where
+        keys=keys or (),
+        keys_from=keys_from,
+        run=run,
+        since=since,
+        until=until,
+        where=where,
+        group=group,
     )
     taken_from = _origin(origin)
     if taken_from is Origin.ARCHIVE:
@@ -150,22 +158,29 @@ def replay(
         return
     if all_streams:
         raise typer.BadParameter("is only for --from archive", param_hint="--all")
-    if stream is None:
-        raise typer.BadParameter("name the stream", param_hint="STREAM")
     wanted.check()
     selection = wanted.selection()
     definition = read_known_pipeline(pipeline, with_transforms=True)
-    name, ids = named(definition, stream, wanted)
-    if not ids and selection is None:
-        raise typer.BadParameter(
-            "name the records by their keys, or choose them by --keys-from, --run, --since or "
-            "--where",
-            param_hint="KEY",
-        )
+    ids: tuple[RecordId, ...] = ()
+    fingerprint = None
+    if group is not None:
+        found = find_group(definition, group, _stream(definition, stream))
+        name, fingerprint = found.stream, found.fingerprint
+    elif stream is None:
+        raise typer.BadParameter("name the stream", param_hint="STREAM")
+    else:
+        name, ids = named(definition, stream, wanted)
+        if not ids and selection is None:
+            raise typer.BadParameter(
+                "name the records by their keys, or choose them by --keys-from, --run, --since, "
+                "--where or --group",
+                param_hint="KEY",
+            )
     request = Request(
         kind=DecisionKind.REPLAY,
         stream=name,
         record_ids=ids,
+        group=fingerprint,
         origin=taken_from,
         selection=selection,
         reason=reason,
