@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import MutableMapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.util import LRUCache
 
 from rowtrail.checkpoints.errors import LedgerAccessError, LedgerError
 from rowtrail.checkpoints.store import ledger_error
 
 BUSY_SECONDS = 30.0
+
+_STATEMENTS: MutableMapping[Any, Any] = LRUCache(500)
+"""What was compiled, once for all ledgers of the process: they have the same tables."""
 
 # What file systems without hard links say (link(2)).
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -24,10 +30,22 @@ def sqlite_engine(path: Path) -> Engine:
     """An engine for the file, which is made, empty, when it is missing (mode 600, folder 700)."""
     _make_file(path)
     url = URL.create("sqlite", database=str(path))
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+    engine = create_engine(
+        url,
+        connect_args={"timeout": BUSY_SECONDS},
+        execution_options={"compiled_cache": _STATEMENTS},
+    )
+    engine.dialect = _dialect()  # a statement is found again under the dialect of its engine
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+@cache
+def _dialect() -> Dialect:
+    engine = create_engine("sqlite://")
+    with engine.connect():  # it learns the version of SQLite from its first connection
+        return engine.dialect
 
 
 def _make_file(path: Path) -> None:

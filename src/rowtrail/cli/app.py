@@ -6,7 +6,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -84,7 +85,9 @@ def execute(line: Sequence[str]) -> int:
     if not arguments:
         arguments = ["--help"]
     try:
-        code = app([*arguments, *dashes, *after], prog_name="rowtrail", standalone_mode=False)
+        code = _commands()(
+            [*arguments, *dashes, *after], prog_name="rowtrail", standalone_mode=False
+        )
     except typer.Exit as stop:
         code = stop.exit_code
     except typer.Abort:
@@ -99,6 +102,12 @@ def execute(line: Sequence[str]) -> int:
         words = "Stopped. What was committed stays; the next run goes on from there."
         code = _tell(words, FAILED, as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _commands() -> Callable[..., object]:
+    """The parser of `app`, which takes longer to make than most lines to parse."""
+    return typer.main.get_command(app)
 
 
 def _at_dashes(line: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
