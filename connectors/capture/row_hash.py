@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import duckdb
 import numpy as np
@@ -18,8 +20,15 @@ Hashes = npt.NDArray[np.uint64]
 @contextmanager
 def scratch() -> Iterator[duckdb.DuckDBPyConnection]:
     """An engine in memory for set operations on Arrow data; it holds nothing between calls."""
-    with duckdb.connect(":memory:") as engine:
+    with _engine(os.getpid()).cursor() as engine:
         yield engine
+
+
+@cache
+def _engine(process: int) -> duckdb.DuckDBPyConnection:
+    """One for all streams, since to begin one takes 20 ms of a processor; not for a process that
+    was forked off, in which the engine's threads are missing."""
+    return duckdb.connect(":memory:")
 
 
 def row_hashes(engine: duckdb.DuckDBPyConnection, rows: pa.RecordBatch) -> Hashes:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from rowtrail.cli.app import execute
+from tests.duckdb_files import look_into
 
 TABLE = "CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(10,2), note TEXT)"
 FILE = """\
@@ -125,12 +125,12 @@ class Place:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Asks the target."""
-        with duckdb.connect(str(self.target), read_only=True) as connection:
+        with look_into(self.target) as connection:
             return connection.execute(statement).fetchall()
 
     def loaded(self) -> set[int]:
         """The ids of the live orders at the target."""
-        with duckdb.connect(str(self.target), read_only=True) as connection:
+        with look_into(self.target) as connection:
             rows = connection.execute(
                 "SELECT id FROM orders WHERE _rowtrail_deleted_at IS NULL"
             ).fetchall()

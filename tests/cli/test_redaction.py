@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-import duckdb
 import psycopg
 import pytest
 
 from rowtrail.connectors.changes import Changes
 from rowtrail.pipelines import commit, retrying
 from tests.cli.place import Answer, Place
+from tests.duckdb_files import write_into
 
 TABLE = (
     "CREATE TABLE people (id INTEGER PRIMARY KEY, email TEXT, born DATE, pin INTEGER, "
@@ -106,7 +106,7 @@ class Secretive:
     def at_target(self, *statements: str) -> list[tuple[object, ...]]:
         """Runs them at the target, and gives the rows of the last one."""
         if self.destination.startswith("duckdb"):
-            with duckdb.connect(str(self.place.target)) as connection:
+            with write_into(self.place.target) as connection:
                 for statement in statements:
                     connection.execute(statement)
                 return connection.fetchall()

@@ -35,6 +35,7 @@ from rowtrail.connectors.errors import (
     TargetMissingError,
     TransientError,
 )
+from tests.duckdb_files import look_into, write_into
 
 from .builders import FENCE, delete, load_of, orders, target_of, upsert
 from .destination_conformance import DestinationConformance, Warehouse
@@ -54,16 +55,15 @@ class DuckdbWarehouse(Warehouse):
 
     def table(self, name: str) -> pa.Table:
         quoted = ".".join(f'"{part}"' for part in name.split("."))
-        with duckdb.connect(self.path) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        with look_into(self.path) as connection:
             return connection.sql(f"SELECT * FROM {quoted}").to_arrow_table()
 
     def run(self, sql: str) -> None:
-        with duckdb.connect(self.path) as connection:
+        with write_into(self.path) as connection:
             connection.execute(sql)
 
     def add_check(self, table: str, condition: str) -> None:
-        with duckdb.connect(self.path) as connection:
+        with write_into(self.path) as connection:
             find = "SELECT sql FROM duckdb_tables() WHERE table_name = ?"
             (made,) = connection.execute(find, [table]).fetchall()[0]
             connection.execute(f"ALTER TABLE {table} RENAME TO before")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 
 from rowtrail import Breakers, Pipeline, Stream
@@ -18,6 +17,7 @@ from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import HELD_BACK
 from rowtrail.pipelines.progress import Silent
+from tests.duckdb_files import look_into
 from tests.pipelines.witness import OUTCOMES
 
 ROWS = 600
@@ -98,7 +98,7 @@ class CopiedTable:
         if self._is_server(self.target):
             with psycopg.connect(self.target) as connection:
                 return connection.execute(statement.encode()).fetchall()
-        with duckdb.connect(self.target.removeprefix("duckdb:///"), read_only=True) as connection:
+        with look_into(self.target.removeprefix("duckdb:///")) as connection:
             return connection.execute(statement).fetchall()
 
     def expected(self) -> dict[int, Sequence[Any]]:

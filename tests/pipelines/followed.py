@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import psycopg
 
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
+from tests.duckdb_files import look_into
 
 SECONDS = 30.0
 """After so long what has not arrived is taken for lost."""
@@ -35,7 +35,7 @@ def is_loaded(folder: Path, stream: str, key: int) -> bool:
 
 
 def in_target(folder: Path, table: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as target:
+    with look_into(folder / "warehouse.duckdb") as target:
         return target.sql(
             f"SELECT id, name FROM {table} WHERE _rowtrail_deleted_at IS NULL ORDER BY id"
         ).fetchall()

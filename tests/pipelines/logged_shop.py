@@ -6,13 +6,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 
 from rowtrail import Breakers, Pipeline, Stream
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.checkpoints.states import StreamRecord
 from rowtrail.pipelines.results import RunResult
+from tests.duckdb_files import look_into
 
 TABLES = ("orders", "lines")
 
@@ -63,7 +63,7 @@ class Shop:
         )
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.folder / "target.duckdb"), read_only=True) as target:
+        with look_into(self.folder / "target.duckdb") as target:
             return target.execute(statement).fetchall()
 
     def loaded(self, table: str) -> dict[int, tuple[Any, ...]]:

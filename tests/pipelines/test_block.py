@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 
@@ -31,6 +30,7 @@ from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.requests import Request, submit
 from rowtrail.pipelines.stages import stage
 from rowtrail.pipelines.waiting import blockers_within, in_order
+from tests.duckdb_files import write_into
 from tests.pipelines.crashing import Crash, CrashAt
 from tests.pipelines.world import World
 
@@ -326,7 +326,7 @@ def test_the_target_refuses_a_row_and_the_next_one_waits(world: World, rule: Rul
     pipeline = blocking(world, rule, deletes="hard")
     world.put([(1, 1, "same")])
     pipeline.run()
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("CREATE UNIQUE INDEX one_note ON orders (note)")
     world.put([(2, 2, "same")])
     pipeline.run()
@@ -336,7 +336,7 @@ def test_the_target_refuses_a_row_and_the_next_one_waits(world: World, rule: Rul
         (FAILED, Stage.LOAD),
         (WAITING, Stage.TRANSFORM),
     ]
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("DROP INDEX one_note")
     pipeline.retry("orders", 2)
     assert world.loaded() == world.expected()

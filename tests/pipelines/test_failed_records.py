@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import duckdb
 import pytest
 
 from rowtrail import Pipeline
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import FailureState
+from tests.duckdb_files import write_into
 from tests.pipelines.world import World
 
 
@@ -112,7 +112,7 @@ def test_a_target_that_refuses_a_row_names_it(world: World) -> None:
     pipeline = world.pipeline(deletes="hard")
     world.put([(1, 1, "a")])
     pipeline.run()
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("CREATE UNIQUE INDEX one_note ON orders (note)")
     world.put([(2, 2, "b"), (3, 3, "a"), (4, 4, "c")])
     result = pipeline.run()
@@ -120,7 +120,7 @@ def test_a_target_that_refuses_a_row_names_it(world: World) -> None:
     assert (failed.record, failed.stage) == ("orders:3", "load")
     assert set(world.loaded()) == {1, 2, 4}
 
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("DROP INDEX one_note")
     (retried,) = pipeline.retry("orders", 3)
     assert "transformed image" in retried.text
@@ -131,7 +131,7 @@ def test_rows_that_collide_only_together_stop_the_stream(world: World) -> None:
     pipeline = world.pipeline(deletes="hard")
     world.put([(1, 1, "a")])
     pipeline.run()
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("CREATE UNIQUE INDEX one_note ON orders (note)")
     world.put([(2, 2, "same"), (3, 3, "b"), (4, 4, "same")])
     stopped = pipeline.run()

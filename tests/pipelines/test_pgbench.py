@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import psycopg
 import pytest
 
 from rowtrail import Breakers, Pipeline, Stream
+from tests.duckdb_files import look_into
 from tests.postgres_server import PostgresServer
 from tests.soak import times
 
@@ -82,7 +82,7 @@ def in_postgres(url: str, table: str, columns: str) -> list[tuple[object, ...]]:
 
 
 def in_duckdb(path: Path, table: str, columns: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with look_into(path) as connection:
         return connection.execute(
             f"SELECT {columns} FROM {table} WHERE _rowtrail_deleted_at IS NULL "
             f"ORDER BY {KEYS[table]}"

@@ -8,11 +8,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from rowtrail import Pipeline, transform
 from rowtrail.pipelines.results import RunResult
+from tests.duckdb_files import write_into
 from tests.pipelines.witness import held_back, ledger_of
 from tests.pipelines.world import World
 
@@ -84,7 +84,7 @@ def test_a_row_that_the_target_refuses(world: World) -> None:
     """Ten rows at the target hold what ten new ones bring, under a unique index."""
     pipeline = world.pipeline(batch_rows=ROWS, deletes="hard")
     _first_run_of_ten(world, pipeline)
-    with duckdb.connect(str(world.target)) as connection:
+    with write_into(world.target) as connection:
         connection.execute("CREATE UNIQUE INDEX one_note ON orders (note)")
     result = pipeline.run()
     assert_ten_are_named(world, result, "load", "a unique index")

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import duckdb
 import psycopg
 import pytest
 
+from tests.duckdb_files import look_into
 from tests.pipelines.followed import SECONDS, batches, in_source, in_target, wait_for
 from tests.postgres_server import PostgresServer
 
@@ -93,7 +93,7 @@ def test_changes_arrive_until_it_is_told_to_stop(
     output = follower.stop()
     assert in_target(tmp_path, "items") == in_source(source, "items")
     assert in_target(tmp_path, "others") == in_source(source, "others")
-    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as target:
+    with look_into(tmp_path / "warehouse.duckdb") as target:
         assert target.sql("SELECT note FROM items WHERE id = 41").fetchall() == [("here",)]
     assert "Complete" in output
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 
 from rowtrail import Pipeline, Stream
 from rowtrail.pipelines.table_names import stream_name
+from tests.duckdb_files import look_into
 
 ODD = stream_name("Order Items")
 TABLES = """
@@ -48,7 +48,7 @@ class Server:
         )
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(self.folder / "target.duckdb"), read_only=True) as connection:
+        with look_into(self.folder / "target.duckdb") as connection:
             return connection.execute(statement).fetchall()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psycopg
 import pytest
 
 from rowtrail import Breakers, Pipeline, Stream
+from tests.duckdb_files import look_into
 
 KEYS = {
     "bigint": (["bigint"], "g * 1000003 % 9973"),
@@ -88,8 +88,7 @@ def test_the_target_is_the_source(
 
 
 def rows(folder: Path, order: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(str(folder / "target.duckdb"), read_only=True) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with look_into(folder / "target.duckdb") as connection:
         found = connection.execute(
             f"SELECT {order}, {COLUMNS} FROM t WHERE _rowtrail_deleted_at IS NULL"
         ).fetchall()

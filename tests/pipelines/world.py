@@ -9,9 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from rowtrail import Breakers, Pipeline, Stream
+from tests.duckdb_files import look_into, write_into
 
 TABLE = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, amount DECIMAL(10,2), note TEXT, seen INTEGER)"
@@ -76,12 +75,12 @@ class World:
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Asks the target."""
-        with duckdb.connect(str(self.target), read_only=True) as connection:
+        with look_into(self.target) as connection:
             return connection.execute(statement).fetchall()
 
     def change_target(self, statement: str) -> None:
         """Runs one statement at the target, as somebody else would."""
-        with duckdb.connect(str(self.target)) as connection:
+        with write_into(self.target) as connection:
             connection.execute(statement)
 
     def loaded(self) -> dict[int, tuple[Any, ...]]:

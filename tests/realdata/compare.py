@@ -11,9 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from rowtrail.sample_data.differences import Comparison, NamedRow, compare_tables
+from tests.duckdb_files import look_into
 from tests.realdata.mutate import Table, keyed_tables
 
 # Declared type -> what the target's driver gives for a value that is not NULL.
@@ -32,7 +31,7 @@ def compare(source: Path, target: Path) -> Comparison:
     """Compares every row of every keyed table at `source` (SQLite) with `target` (DuckDB)."""
     with (
         closing(sqlite3.connect(source)) as proj,
-        duckdb.connect(str(target), read_only=True) as house,
+        look_into(target) as house,
     ):
         return compare_tables(
             (

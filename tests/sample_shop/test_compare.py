@@ -12,6 +12,7 @@ import pytest
 from rowtrail.sample_data.compare import compare
 from rowtrail.sample_data.day_two import POISONS, mend_all
 from rowtrail.sample_data.differences import same
+from tests.duckdb_files import look_into
 from tests.sample_shop.naive import TABLES, dump, naive_copy
 
 COLUMNS = {
@@ -49,7 +50,7 @@ def test_a_faithful_copy_is_equal(shop: Path, copied: Path) -> None:
 def test_any_altered_value_is_found(
     tmp_path: Path, shop: Path, copied: Path, table: str, column: str
 ) -> None:
-    with duckdb.connect(str(copied), read_only=True) as house:
+    with look_into(copied) as house:
         chosen = house.execute(
             f"SELECT rowid, typeof({column}) FROM {table}"
             f" WHERE {column} IS NOT NULL AND {column}::VARCHAR <> '' LIMIT 1"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from datetime import date, datetime, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
-import duckdb
-
+from tests.duckdb_files import look_into
 from tests.types.postgres_side import PostgresSide, quote
 
 Rows = Mapping[str, tuple[Any, ...]]
@@ -65,8 +63,7 @@ class DuckdbTarget:
         return text
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with closing(duckdb.connect(str(self._path), read_only=True)) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        with look_into(self._path) as connection:
             return connection.execute(query, values).fetchall()
 
 
