@@ -6,7 +6,7 @@ must keep it for ever runs out of disk. Past `retained_log` such a stream is giv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from rowtrail.checkpoints.ledger import Ledger
@@ -27,20 +27,18 @@ def acknowledge(opened: OpenPipeline, stream: StreamDefinition, position: str) -
 
     The batch is durable: a source that cannot be told is told with the next one.
     """
-    positions = {stream.name: (stream.source_spec(), position)}
-    for other in opened.definition.streams:
-        if other.name != stream.name and _may_share_log(other, stream):
-            positions |= _held(opened.ledger, other)
-    _tell(opened, positions, stream.name)
+    sharing = [
+        other
+        for other in opened.definition.streams
+        if other.name != stream.name and _may_share_log(other, stream)
+    ]
+    own = {stream.name: (stream.source_spec(), position)}
+    _tell(opened, own | _held(opened.ledger, sharing), stream.name)
 
 
 def holding(definition: PipelineDefinition, ledger: Ledger) -> Positions:
     """The streams of capture `log` that the source keeps its log for, with their positions."""
-    positions: Positions = {}
-    for stream in definition.streams:
-        if stream.capture is Capture.LOG:
-            positions |= _held(ledger, stream)
-    return positions
+    return _held(ledger, [one for one in definition.streams if one.capture is Capture.LOG])
 
 
 def retained(source: Source, positions: Positions) -> Mapping[str, int]:
@@ -112,21 +110,26 @@ def _is_lost(ledger: Ledger, stream: StreamDefinition) -> bool:
     )
 
 
-def _held(ledger: Ledger, stream: StreamDefinition) -> Positions:
-    """The stream with the position from which it goes on; empty where it needs nothing of the log.
+def _held(ledger: Ledger, streams: Sequence[StreamDefinition]) -> Positions:
+    """The position from which each stream goes on, without those that need nothing of the log.
 
     One that is to be read from the start needs nothing of what is in the log now: it has no
     position, or one that is lost, or that of another capture or target.
     """
-    record = ledger.streams.get(stream.name)
-    if (
-        record is None
-        or record.position is None
-        or record.state is StreamState.NEEDS_SNAPSHOT
-        or (record.capture, record.target) != (stream.capture.value, stream.target)
-    ):
+    if not streams:
         return {}
-    return {stream.name: (stream.source_spec(), record.position)}
+    records = {record.name: record for record in ledger.streams.all()}
+    held: Positions = {}
+    for stream in streams:
+        record = records.get(stream.name)
+        if (
+            record is not None
+            and record.position is not None
+            and record.state is not StreamState.NEEDS_SNAPSHOT
+            and (record.capture, record.target) == (stream.capture.value, stream.target)
+        ):
+            held[stream.name] = (stream.source_spec(), record.position)
+    return held
 
 
 def _may_share_log(one: StreamDefinition, other: StreamDefinition) -> bool:

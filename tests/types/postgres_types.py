@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 SETUP = (
     "CREATE TYPE mood AS ENUM ('sad', 'ok', 'very ''happy''')",
@@ -41,7 +42,7 @@ class Case:
     since: int = 0  # server_version_num
     extension: str | None = None
 
-    @property
+    @cached_property
     def column(self) -> str:
         """The column's name in the table of all types."""
         whole = f"{self.declared} {self.read_as or ''}".replace("[]", " array").replace(
