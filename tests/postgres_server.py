@@ -65,6 +65,7 @@ class PostgresServer:
         self.port = _free_port() if network else 5432
         self.network = network
         self._process: subprocess.Popen[bytes] | None = None
+        self._used: set[int] = set()  # numbers of databases that are there
         self._as_user: list[str] = []
         if os.geteuid() == 0:
             _make_user()
@@ -147,14 +148,21 @@ class PostgresServer:
 
     @contextmanager
     def database(self, name: str | None = None) -> Iterator[str]:
-        """The URL of a fresh database, dropped in the end with its slots."""
-        name = name or f"test_{os.getpid()}_{next(_names)}"
+        """The URL of a fresh database, dropped in the end with its slots.
+
+        The next one has its name again, so that what is learnt once of a URL, such as the server's
+        types, is not learnt anew for each test.
+        """
+        number = min(set(range(len(self._used) + 1)) - self._used)
+        name = name or f"test_{os.getpid()}_{number}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._used.add(number)
         try:
             yield self.url(name)
         finally:
             self.drop_database(name)
+            self._used.remove(number)
 
     def drop_database(self, name: str) -> None:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
