@@ -32,8 +32,10 @@ lint: .venv/installed
 types: .venv/installed
 	$(BIN)/mypy
 
+# One worker more than there are cores, since some tests wait: for a server, a lock, a time-out.
+WORKERS := $(shell expr $$(nproc) + 1)
 # In the order of tests/conftest.py: xdist's own would begin those files last that have few, long tests.
-TESTS := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+TESTS := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 tests: .venv/installed postgres-server
 	$(TESTS)

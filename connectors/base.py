@@ -14,8 +14,9 @@ import pyarrow as pa
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.schema import TableSchema
 
-DEFAULT_BATCH_ROWS = 122_880
-"""One row group of DuckDB: smaller inserts cost it half as much again (measured at 50,000)."""
+DEFAULT_BATCH_ROWS = 131_072
+"""A row group of DuckDB, which is 122,880 rows, and some more: a smaller insert takes twice as long
+to load, and a batch that has lost its bad rows shall not be one."""
 
 
 class Capture(StrEnum):

@@ -12,6 +12,7 @@ from tests.postgres_server import GivenServer, PostgresServer
 
 LONG = (
     "test_benchmarks.py",
+    "test_convergence.py",
     "test_crash.py",
     "test_proj.py",
     "test_recovery.py",
@@ -20,7 +21,9 @@ LONG = (
     "test_power_loss.py",
     "test_postgres_cuts.py",
     "test_postgres_faults.py",
+    "test_postgres_matrix.py",
     "test_pgbench.py",
+    "test_readme.py",
 )
 """Files that take tens of seconds: begun last, one of them would keep one worker waiting."""
 

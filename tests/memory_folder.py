@@ -16,7 +16,7 @@ from tests.soak import SOAK
 
 FOLDER = Path("/dev/shm")
 ROOM = 4 * 2**30
-"""Bytes; two workers with a server each need less than half of it."""
+"""Bytes; three workers with a server each need less than half of it."""
 
 
 def use_memory() -> None:

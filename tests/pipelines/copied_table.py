@@ -86,13 +86,16 @@ class CopiedTable:
         with closing(sqlite3.connect(self.source.removeprefix("sqlite:///"))) as connection:
             return connection.execute(statement).fetchall()
 
-    def change(self, statement: str) -> None:
+    def change(self, *statements: str) -> None:
+        """In one transaction."""
         if self._is_server(self.source):
             with psycopg.connect(self.source) as connection:
-                connection.execute(statement.encode())
+                for statement in statements:
+                    connection.execute(statement.encode())
             return
         with closing(sqlite3.connect(self.source.removeprefix("sqlite:///"))) as file, file:
-            file.execute(statement)
+            for statement in statements:
+                file.execute(statement)
 
     def ask_target(self, statement: str) -> list[tuple[Any, ...]]:
         if self._is_server(self.target):
@@ -100,6 +103,11 @@ class CopiedTable:
                 return connection.execute(statement.encode()).fetchall()
         with look_into(self.target.removeprefix("duckdb:///")) as connection:
             return connection.execute(statement).fetchall()
+
+    def change_target(self, statement: str) -> None:
+        """Only at a PostgreSQL target."""
+        with psycopg.connect(self.target) as connection:
+            connection.execute(statement.encode())
 
     def expected(self) -> dict[int, Sequence[Any]]:
         found = self.ask("SELECT id, amount, note FROM orders")
