@@ -32,6 +32,7 @@ from rowtrail.pipelines.preview import preview_batch
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.selection import (
     chosen_words,
+    forgotten,
     number_chosen,
     selected_portions,
     sort_chosen,
@@ -82,6 +83,7 @@ def carry_out(
         text=_words(decision, counts, [one.origin for one in done], dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
         + without_image(found)
+        + forgotten(opened.ledger, decision)
         + _left(ready, found.left),
         chosen=number_chosen(found),
         differences=_together([one.result for one in done]) if dry_run else None,

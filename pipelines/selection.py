@@ -9,9 +9,10 @@ from functools import partial
 
 import pyarrow as pa
 
+from rowtrail.checkpoints.ledger import Ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.selections import Origin, Selection
-from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, HeldBack
+from rowtrail.checkpoints.states import OPEN_FAILURES, Decision, HeldBack, Prunable
 from rowtrail.connectors.base import ChoosesKeys, Source
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.definition import StreamDefinition
@@ -75,6 +76,23 @@ def without_image(found: Sorted) -> str:
         f". {found.imageless:,} {noun} left as they are: only what is failed has a captured image; "
         f"`--from source` reads the rows anew"
     )
+
+
+def forgotten(ledger: Ledger, decision: Decision) -> str:
+    """What is told where the ledger may have forgotten records that a run or a time had."""
+    chosen = decision.selection
+    if chosen is None or chosen.where is not None:
+        return ""
+    since = chosen.since
+    if chosen.run_id is not None:
+        since = ledger.runs.get(chosen.run_id).started_at
+    for one in ledger.pruning.pruned(decision.stream):
+        if one.what is Prunable.TRAILS and since is not None and since < one.upto:
+            return (
+                f". Trails before {one.upto:%Y-%m-%d %H:%M} UTC were pruned on {one.at:%Y-%m-%d}, "
+                f"so that there may have been more records; `--where` asks the source instead"
+            )
+    return ""
 
 
 def selected_portions(

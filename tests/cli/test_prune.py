@@ -163,6 +163,21 @@ def test_a_replay_of_what_may_have_been_pruned_says_so(story: Place) -> None:
     assert f"were pruned on {TODAY}" in answer.err
 
 
+def test_a_replay_by_run_or_time_says_what_may_be_missing(story: Place) -> None:
+    words = "Trails before"
+    for line in (("--run", "last"), ("--since", "1h")):
+        assert words not in story.type("replay", "orders", *line, "--dry-run").out
+    assert story.type("prune", "--trails", *YES).code == 0
+    for line in (("--run", "last"), ("--since", "1h")):
+        told = " ".join(story.type("replay", "orders", *line, "--dry-run").out.split())
+        assert f"{words} {TODAY}" in told
+        assert f"were pruned on {TODAY}, so that there may have been more records" in told
+    assert words not in story.type("replay", "orders", "--where", "id = 1", "--dry-run").out
+    story.put((7, 7, "good"))
+    assert story.type("run").code == 3
+    assert words not in story.type("replay", "orders", "--run", "last", "--dry-run").out
+
+
 def test_shrink_makes_the_file_smaller(place: Place) -> None:
     place.put(*((one, 1, "x" * 100) for one in range(3_000)))
     place.sql("UPDATE orders SET amount = 'bad' WHERE id < 900")
