@@ -31,6 +31,7 @@ from rowtrail.connectors.errors import (
     RowtrailError,
     StopError,
 )
+from tests.soak import times
 
 from .builders import (
     EDGE_VALUES,
@@ -1074,7 +1075,7 @@ class DestinationConformance:
         version of each key decides, alone."""
         names = (f"orders_{number}" for number in count())
 
-        @settings(max_examples=25, deadline=None, database=None)
+        @settings(max_examples=times(12, 50), deadline=None, database=None)
         @given(batches=BATCHES)
         def check(batches: list[Batch]) -> None:
             name = next(names)

@@ -19,6 +19,7 @@ from rowtrail.pipelines import retrying
 from tests.pipelines.copied_table import CopiedTable, Notes
 from tests.postgres_server import PostgresServer
 from tests.proxy import Proxy, Way
+from tests.soak import times
 
 COMMIT = b"Q\0\0\0\x0bCOMMIT\0"
 """The message of the protocol, as psycopg sends it when a transaction of the target ends."""
@@ -67,7 +68,11 @@ def cut_everywhere(table: CopiedTable, pipeline: Pipeline, proxy: Proxy, points:
         assert again.streams["orders"].counts.total == 0
 
 
-@pytest.mark.parametrize(("capture", "points"), [("log", 10), ("trigger", 7), ("cursor", 5)])
+@pytest.mark.parametrize(
+    ("capture", "points"),
+    [("log", times(6, 10)), ("trigger", times(5, 7)), ("cursor", times(4, 5))],
+    ids=["log", "trigger", "cursor"],
+)
 def test_a_source_that_is_cut_off_anywhere(
     from_server: CopiedTable, proxy: Proxy, capture: str, points: int
 ) -> None:
@@ -84,7 +89,7 @@ def test_a_target_that_is_cut_off_anywhere(
         destination=proxy.url(to_server.target), capture="trigger", deletes=deletes
     )
     assert pipeline.run().complete
-    cut_everywhere(to_server, pipeline, proxy, points=10)
+    cut_everywhere(to_server, pipeline, proxy, points=times(6, 10))
 
 
 @pytest.mark.parametrize("capture", ["log", "trigger"])

@@ -27,6 +27,12 @@ from rowtrail.pipelines.results import RunResult
 from tests.pipelines.copied_table import CopiedTable, Notes
 from tests.postgres_server import PostgresServer
 from tests.small_disk import resize, small_disk
+from tests.soak import SOAK
+
+RESTART, CRASH = signal.SIGINT, signal.SIGQUIT
+OUTAGES = [("log", RESTART), ("trigger", CRASH), ("cursor", RESTART), ("snapshot", CRASH)]
+if SOAK:
+    OUTAGES += [("log", CRASH), ("trigger", RESTART), ("cursor", CRASH), ("snapshot", RESTART)]
 
 SECONDS = 30.0
 """After so long what has not happened never will."""
@@ -106,8 +112,7 @@ def who_waits(connection: psycopg.Connection[Any]) -> list[Any]:
     ).fetchall()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
-@pytest.mark.parametrize("capture", ["log", "trigger", "cursor", "snapshot"])
+@pytest.mark.parametrize(("capture", "how"), OUTAGES)
 def test_the_source_is_stopped_in_mid_run_and_started_again(
     server: PostgresServer, from_server: CopiedTable, capture: str, how: signal.Signals
 ) -> None:
@@ -129,7 +134,7 @@ def test_the_source_is_stopped_in_mid_run_and_started_again(
     from_server.check()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
+@pytest.mark.parametrize("how", [RESTART, CRASH], ids=["restart", "crash"])
 def test_the_target_is_stopped_in_mid_run_and_started_again(
     server: PostgresServer, to_server: CopiedTable, how: signal.Signals
 ) -> None:

@@ -51,7 +51,7 @@ def test_the_target_is_the_source(
         source=postgres_url,
         destination=f"duckdb:///{tmp_path / 'target.duckdb'}",
         ledger=tmp_path / "ledger.db",
-        streams=[Stream("t", capture=capture, cursor="seen", batch_rows=40, types={"*": "text"})],
+        streams=[Stream("t", capture=capture, cursor="seen", batch_rows=75, types={"*": "text"})],
         breakers=Breakers(deleted_share=1.0),
         install_capture=True,
     )

@@ -57,7 +57,7 @@ def test_a_run_and_a_condition(tmp_path: Path, postgres_url: str, capture: str, 
                 "t",
                 capture=capture,
                 cursor="seen",
-                batch_rows=20,
+                batch_rows=30,
                 types={"*": "text"},
                 transforms=[double],
             )

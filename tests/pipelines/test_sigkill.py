@@ -12,7 +12,7 @@ from tests.pipelines.two_tables import KEYS, TABLES, TwoTables
 from tests.pipelines.witness import held_back, ledger_of, outcomes, versions
 from tests.soak import times
 
-KILLS = times(20, 50)
+KILLS = times(12, 50)
 EVENTS = 25
 """Random changes of each table before each run."""
 

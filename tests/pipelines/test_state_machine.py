@@ -34,7 +34,7 @@ from tests.pipelines.world import World
 from tests.soak import SOAK, times
 
 SETTINGS = settings(
-    max_examples=times(3, 50),
+    max_examples=times(2, 50),
     stateful_step_count=40 if SOAK else 12,
     derandomize=not SOAK,
     # To shrink what failed takes many runs; the steps that led there are printed in any case.

@@ -253,7 +253,7 @@ class _Run:
         """The rows by key are those of the source, without what is held back."""
         stream = f"key_{case.column}"
         result = self._result.streams[stream]
-        declared = self.target.types(stream)["k"]
+        declared = self._types(stream)["k"]
         rows = self.source.side.texts(f"SELECT n, k FROM {key_table(case)}")
         found = {n: key for n, (_, key) in self.target.rows(stream, ["n", "k"]).items()}
         held = 0
