@@ -156,7 +156,8 @@ class _Flow:
     def _note_dropped(self, start: int, stop: int, kept: pa.Array) -> int:
         if len(kept) == stop - start:
             return 0
-        gone = np.setdiff1d(np.arange(start, stop, dtype=np.int64), kept.to_numpy())
+        every = np.arange(start, stop, dtype=np.int64)
+        gone = np.setdiff1d(every, kept.to_numpy(), assume_unique=True)
         self.dropped.append(self.numbers.take(pa.array(gone)))
         return len(gone)
 
