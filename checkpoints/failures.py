@@ -83,6 +83,7 @@ class Failures:
                     state=FailureState(row.state),
                     waits_for=_waits_for(stream, row.waits_for),
                     batch=row.batch,
+                    stage=Stage(row.stage),
                 )
                 for row in connection.execute(_HELD_BACK, {"stream": stream})
             ]
@@ -240,6 +241,7 @@ _HELD_BACK = (
         failures.c.state,
         failures.c.waits_for,
         failures.c.batch,
+        failures.c.stage,
     )
     .join(tables.streams)
     .where(tables.streams.c.name == bindparam("stream"), failures.c.ended_at.is_(None))

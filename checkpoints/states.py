@@ -247,6 +247,7 @@ class HeldBack:
     state: FailureState
     waits_for: RecordId | None = None
     batch: int | None = None  # of the last attempt, as the ledger numbers it; None: not known
+    stage: Stage | None = None  # where it failed last; None: not known
 
 
 @dataclass(frozen=True, kw_only=True)

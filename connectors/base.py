@@ -404,6 +404,25 @@ class RenamesStreams(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsRefused(Protocol):
+    """A destination that holds whole batches against the rules of their table.
+
+    Databases refuse a statement without saying which of its rows they refuse. One that can be asked
+    for the rules finds these rows with a query instead of by trying parts of the batch.
+    """
+
+    def refused(self, load: Load) -> Sequence[int]:
+        """Numbers of the rows of `load.rows`, rising, that break a rule of their table.
+
+        The rules are NOT NULL, CHECK and unique values. One that cannot be looked at by itself is
+        passed over, and a row that the fence keeps out may be among the answers: whether a row is
+        refused is known once it was tried. Changes nothing. Raises OwnershipError, TransientError,
+        StopError.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowsThere:
     """What a target has for some keys: one row for each, in the order in which they were asked."""

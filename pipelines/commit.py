@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.errors import LedgerError
-from rowtrail.checkpoints.record_id import RecordId, from_arrow
 from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
@@ -25,11 +24,12 @@ from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
 from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.images import Keeping
-from rowtrail.pipelines.isolation import Budget, Judge, isolate
-from rowtrail.pipelines.plan import Plan, make_plan, new_failure
+from rowtrail.pipelines.isolation import Budget
+from rowtrail.pipelines.loading import has_refused, without_refused, write
+from rowtrail.pipelines.plan import Plan, make_plan
 from rowtrail.pipelines.results import BatchResult, Counts
 from rowtrail.pipelines.retrying import Patience
-from rowtrail.pipelines.staged import FailedRow, Staged
+from rowtrail.pipelines.staged import Staged
 from rowtrail.pipelines.waiting import blockers, blockers_within
 
 if TYPE_CHECKING:
@@ -156,6 +156,18 @@ def commit_batch(
             deleted=plan.deletes if kind is BatchKind.CAPTURE else 0,
         )
     lane.faults(Point.STAGED)
+    receipt = partial(
+        make_receipt,
+        lane,
+        batch_id=batch.batch_id,
+        sequence=batch.sequence,
+        position_before=position_before,
+        position_after=plan.position_after,
+    )
+    if has_refused(lane):
+        with _abandoning(lane, batch), clock.measure(Stage.LOAD):
+            plan = without_refused(lane, changes, plan, receipt(digest=""), budget)
+            plan = _hold(lane, changes, plan, before, kind)
     superseded: pa.Array | None = None
     while superseded is None:
         ended = matches(plan, lane.held.all())
@@ -163,23 +175,13 @@ def commit_batch(
         with _abandoning(lane, batch), clock.measure("ledger"):
             digest = lane.ledger.batches.prepare(plan.manifest(batch.batch_id, ends))  # 3
         lane.faults(Point.PREPARED)
-        receipt = make_receipt(
-            lane,
-            batch_id=batch.batch_id,
-            sequence=batch.sequence,
-            digest=digest,
-            position_before=position_before,
-            position_after=plan.position_after,
-        )
         try:
             with clock.measure(Stage.LOAD):
                 complete = closed_gaps(ended, lane.held.all())
-                superseded = lane.patience.retry(
-                    partial(_write, lane, plan, receipt, complete)
-                )  # 4
+                superseded = write(lane, plan, receipt(digest=digest), complete)  # 4
         except RecordError as error:
             with _abandoning(lane, batch), clock.measure(Stage.LOAD):
-                plan = isolate_load(lane, changes, plan, receipt, budget, error)
+                plan = without_refused(lane, changes, plan, receipt(digest=digest), budget, error)
                 plan = _hold(lane, changes, plan, before, kind)
     lane.faults(Point.WRITTEN)
     with clock.measure("ledger"):
@@ -264,19 +266,6 @@ def _abandoning(lane: Lane, batch: BatchRecord) -> Iterator[None]:
         raise
 
 
-def _write(
-    lane: Lane,
-    plan: Plan,
-    receipt: Receipt,
-    complete: Sequence[RecordId],
-    *,
-    probe: bool = False,
-) -> pa.Array:
-    # Here already, since patience tells what it waits for.
-    with lane.images.redaction.telling(plan.rows, records=False):
-        return lane.destination.write(plan.load(receipt, complete), probe=probe)
-
-
 def make_receipt(
     lane: Lane,
     *,
@@ -304,55 +293,6 @@ def make_receipt(
         manifest_digest=digest,
         written_at=datetime.now(UTC),
     )
-
-
-def isolate_load(
-    lane: Lane,
-    changes: Changes,
-    plan: Plan,
-    receipt: Receipt,
-    budget: Budget,
-    refused: RecordError,
-) -> Plan:
-    """Finds the load rows that the target refuses, and moves them to the failures.
-
-    `refused` is what it said to all of them together.
-    """
-
-    redaction = lane.images.redaction
-
-    def probe(start: int, stop: int) -> None:
-        part = plan.part(start, stop)
-        lane.patience.retry(partial(_write, lane, part, receipt, (), probe=True))
-
-    judge = Judge(
-        stream=lane.stream.name,
-        name=f"table {lane.target.table}",
-        remedy="Mend the rule at the target that they break, or the transform, then run again.",
-        remedy_together="Change one of them at the source, or the rule at the target that forbids "
-        "both.",
-        record_ids=lambda rows: from_arrow(lane.stream.name, plan.keys().take(pa.array(rows))),
-    )
-    with judge.telling(), redaction.telling(plan.rows):
-        found = isolate(len(plan), probe, RecordError, budget, refused)
-    bad = [row for row, _ in found.failed]
-    failures = [
-        new_failure(
-            changes,
-            FailedRow(
-                row=plan.numbers[row].as_py(),
-                stage=Stage.LOAD,
-                error_class=type(error.__cause__ or error).__name__,
-                message=redaction.masked(str(error), plan.rows.slice(row, 1), quoted=True),
-                transformed=plan.rows.slice(row, 1),
-            ),
-            lane.code_fingerprint,
-            lane.images,
-        )
-        for row, error in found.failed
-    ]
-    lane.breakers.add(read=0, failed=len(failures), deleted=0)
-    return plan.without(bad, failures)
 
 
 def counts_of(plan: Plan, superseded: pa.Array) -> Counts:

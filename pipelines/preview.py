@@ -14,11 +14,11 @@ from rowtrail.pipelines.commit import (
     Lane,
     budget_of,
     counts_of,
-    isolate_load,
     make_receipt,
     says_no_redacted_value,
 )
 from rowtrail.pipelines.differences import Differences, differences
+from rowtrail.pipelines.loading import without_refused, write
 from rowtrail.pipelines.plan import Plan, make_plan
 from rowtrail.pipelines.results import BatchResult
 
@@ -58,9 +58,9 @@ def preview_batch(
     superseded: pa.Array | None = None
     while superseded is None:
         try:
-            superseded = lane.destination.write(plan.load(receipt), probe=True)
+            superseded = write(lane, plan, receipt, probe=True)
         except RecordError as error:
-            plan = isolate_load(lane, changes, plan, receipt, budget, error)
+            plan = without_refused(lane, changes, plan, receipt, budget, error)
     return BatchResult(
         batch_id=batch_id,
         counts=counts_of(plan, superseded),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
 from rowtrail.connectors.destinations.duckdb_rows import read_rows
+from rowtrail.connectors.destinations.duckdb_rules import refused_rows
 from rowtrail.connectors.destinations.duckdb_sql import Connected, Transaction, run, transaction
 from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
 from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS, read_gaps, update_gaps
@@ -104,6 +105,10 @@ class DuckdbDestination:
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
         return pa.array(superseded)
+
+    def refused(self, load: Load) -> Sequence[int]:
+        with translated(f"look up the rules of table {load.target.table} of {self._path}"):
+            return refused_rows(self._connection, self._layout(load.target), load)
 
     def receipts(self) -> list[Receipt]:
         pipeline = self._fence.pipeline if self._fence else None

@@ -44,8 +44,8 @@ class Connected:
         return int(self.run(sql, parameters)[0][0])
 
 
-class Transaction(Connected):
-    """Statements of one open transaction, and the Arrow data that they read as views."""
+class Viewing(Connected):
+    """Statements, and the Arrow data that they read as views."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         super().__init__(connection)
@@ -55,19 +55,37 @@ class Transaction(Connected):
         return fetch_arrow(self._connection, sql, parameters)
 
     def view(self, name: str, rows: pa.RecordBatch | pa.Table) -> str:
-        """Arrow data as a view, without a copy, until the transaction ends. Returns its name."""
+        """Arrow data as a view, without a copy, until it is let go. Returns its name."""
         self._views.add(name)
         self._connection.register(name, rows)
         return quote(name)
+
+    def let_go(self) -> None:
+        """Of the Arrow data."""
+        for name in self._views:
+            with suppress(duckdb.Error):
+                self._connection.unregister(name)
+
+
+class Transaction(Viewing):
+    """Statements of one open transaction."""
 
     def finish(self, statement: str) -> None:
         """COMMIT or ROLLBACK; lets go of the Arrow data in any case."""
         try:
             run(self._connection, statement)
         finally:
-            for name in self._views:
-                with suppress(duckdb.Error):
-                    self._connection.unregister(name)
+            self.let_go()
+
+
+@contextmanager
+def viewing(connection: duckdb.DuckDBPyConnection) -> Iterator[Viewing]:
+    """Statements that only read, each by itself: one that fails does not end the others."""
+    opened = Viewing(connection)
+    try:
+        yield opened
+    finally:
+        opened.let_go()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, 
 from rowtrail.connectors.destinations.owner import hold
 from rowtrail.connectors.destinations.postgres_keys import keys_query, keys_schema, read_keys
 from rowtrail.connectors.destinations.postgres_layout import (
+    PostgresLayout,
     check_key,
     check_target_names,
     read_layout,
@@ -34,6 +35,7 @@ from rowtrail.connectors.destinations.postgres_own import (
     waiting_for_owner,
 )
 from rowtrail.connectors.destinations.postgres_rows import read_rows_query, rows_schema
+from rowtrail.connectors.destinations.postgres_rules import refused_rows
 from rowtrail.connectors.destinations.postgres_session import Session
 from rowtrail.connectors.destinations.postgres_sql import (
     Connected,
@@ -98,15 +100,18 @@ class PostgresDestination:
             known = receipts.superseded_before(work, load.receipt)
             if known is not None:
                 return receipts.row_mask(known, len(load.rows))
-            layout = read_layout(work, PostgresName.parse(target.table))
-            if layout is None:
-                raise table_is_gone(target, self._name)
-            check_key(layout, target)
+            layout = self._layout(work, target)
             with translated(doing, self._name, record=True):
                 superseded = merge(work, layout, load)
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
         return pa.array(superseded)
+
+    def refused(self, load: Load) -> Sequence[int]:
+        target = load.target
+        doing = f"look up the rules of table {target.table}"
+        with self._transaction(doing, keep=False) as work:
+            return refused_rows(work, self._layout(work, target), load)
 
     def receipts(self) -> list[Receipt]:
         pipeline = self._fence.pipeline if self._fence else None
@@ -166,6 +171,14 @@ class PostgresDestination:
             with waiting_for_owner(work, fence, self._name):
                 hold(work, fence, self._name)
             yield work
+
+    def _layout(self, work: Connected, target: Target) -> PostgresLayout:
+        """The table as it is now, whatever others have done to it."""
+        layout = read_layout(work, PostgresName.parse(target.table))
+        if layout is None:
+            raise table_is_gone(target, self._name)
+        check_key(layout, target)
+        return layout
 
     def _writer(self) -> Fence:
         if self._fence is None:

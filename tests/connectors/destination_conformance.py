@@ -22,6 +22,7 @@ from rowtrail.connectors.base import (
     ReadsRows,
     RowsThere,
     Target,
+    TellsRefused,
 )
 from rowtrail.connectors.changes import Operation, Version, version_at
 from rowtrail.connectors.errors import (
@@ -96,6 +97,15 @@ class Warehouse(ABC):
             for load in loads:
                 superseded = destination.write(load, probe=probe)
             return superseded.to_pylist()
+        finally:
+            destination.close()
+
+    def refused(self, load: Load) -> list[int]:
+        """What the destination says of the load; only of one that can tell."""
+        destination = self.open()
+        try:
+            assert isinstance(destination, TellsRefused)
+            return list(destination.refused(load))
         finally:
             destination.close()
 
@@ -669,6 +679,66 @@ class DestinationConformance:
         assert receipts_of(warehouse) == before
         assert warehouse.table("_rowtrail_gaps").num_rows == 0
         assert warehouse.load(target, rows[0]) == [False]
+
+    def test_rows_that_a_rule_refuses_are_told_all_at_once(self, warehouse: Warehouse) -> None:
+        target = orders()
+        warehouse.alter(target)
+        warehouse.add_check("orders", "note <> 'bad'")
+        warehouse.run("ALTER TABLE orders ALTER COLUMN note SET NOT NULL")
+        warehouse.run("CREATE UNIQUE INDEX one_note ON orders (note)")
+        there = [upsert(1, id=1, note="stays"), upsert(1, id=2, note="goes")]
+        warehouse.load(target, *there, upsert(1, id=3, note="changes"))
+        before = warehouse.rows()
+        rows = [
+            upsert(2, id=10, note="fine"),
+            upsert(2, id=11, note="bad"),
+            upsert(2, id=12, note=None),
+            upsert(2, id=13, note="stays"),
+            upsert(2, id=14, note="twice"),
+            upsert(2, id=15, note="twice"),  # of these two nobody can say which is at fault
+            upsert(2, id=16, note="goes"),
+            delete(2, id=2),  # has no values that a rule could look at
+            upsert(2, id=17, note="changes"),
+            upsert(2, id=3, note="changed"),
+        ]
+        assert warehouse.refused(load_of(target, *rows)) == [1, 2, 3]
+        assert warehouse.refused(load_of(target, delete(2, id=1), delete(2, id=9))) == []
+        assert warehouse.rows() == before
+
+    def test_a_rule_that_cannot_be_looked_at_is_passed_over(self, warehouse: Warehouse) -> None:
+        """It is about a column that no stream brings, or fails by itself."""
+        target = orders()
+        warehouse.alter(target)
+        warehouse.run("ALTER TABLE orders ADD COLUMN size integer")
+        for condition in ("size > id", "CAST(note AS integer) > 0", "id < 100"):
+            warehouse.add_check("orders", condition)
+        load = load_of(target, upsert(1, id=1, note="word"), upsert(1, id=100, note="word"))
+        assert warehouse.refused(load) == [1]
+
+    def test_a_rule_over_expressions_and_odd_names(self, warehouse: Warehouse) -> None:
+        target = target_of({"the id": pa.int64(), 'a "b"': pa.string()}, key=["the id"])
+        warehouse.alter(target)
+        warehouse.add_check("orders", '"the id" <> 7')
+        warehouse.run("""CREATE UNIQUE INDEX pairs ON orders ("a ""b""\", (abs("the id")))""")
+
+        def row(number: int, text: str | None) -> Row:
+            return upsert(1, **{"the id": number, 'a "b"': text})
+
+        warehouse.load(target, row(1, "a"), row(2, "b"), row(3, None))
+        rows = [row(-1, "a"), row(-2, "a"), row(-3, None), row(7, "c"), row(2, "b")]
+        assert warehouse.refused(load_of(target, *rows)) == [0, 3]
+
+    def test_what_the_table_has_already_may_be_told_and_is_not_refused(
+        self, warehouse: Warehouse
+    ) -> None:
+        """Only a write knows the fence."""
+        target = orders()
+        warehouse.alter(target)
+        warehouse.load(target, upsert(5, id=1, note="good"))
+        warehouse.add_check("orders", "note <> 'bad'")
+        load = load_of(target, upsert(4, id=1, note="bad"))
+        assert warehouse.refused(load) == [0]
+        assert warehouse.write(load) == [True]
 
     def test_a_null_key_names_its_column(self, warehouse: Warehouse) -> None:
         target = orders()

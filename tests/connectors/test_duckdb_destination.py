@@ -67,7 +67,8 @@ class DuckdbWarehouse(Warehouse):
             find = "SELECT sql FROM duckdb_tables() WHERE table_name = ?"
             (made,) = connection.execute(find, [table]).fetchall()[0]
             connection.execute(f"ALTER TABLE {table} RENAME TO before")
-            connection.execute(f"{made.rstrip(';').rstrip(')')}, CHECK ({condition}))")
+            made = made.removesuffix(";").removesuffix(")")
+            connection.execute(f"{made}, CHECK ({condition}))")
             connection.execute(f"INSERT INTO {table} SELECT * FROM before; DROP TABLE before")
 
 

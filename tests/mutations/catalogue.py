@@ -86,10 +86,10 @@ MUTATIONS = (
         name="ledger-closes-before-the-write",
         bug="The ledger closes the batch, and only then is it written to the target.",
         path="pipelines/commit.py",
-        before="                superseded = lane.patience",
+        before="                superseded = write(",
         after="                nothing = pa.array([], pa.uint32())\n"
         "                lane.ledger.batches.close(batch.batch_id, nothing)\n"
-        "                superseded = lane.patience",
+        "                superseded = write(",
         tests=(
             _PIPELINES + "test_lost_replies.py::test_cut_before_the_commit_until_patience_ends",
         ),

@@ -556,3 +556,20 @@ def test_a_rebuild_under_each_policy(archived: Archived, policy: str) -> None:
     pipeline.run()
     (retried,) = pipeline.retry("orders", 1, from_stage="extract")
     assert world.loaded() == world.expected(), retried
+
+
+def test_an_older_row_that_breaks_a_rule_is_superseded_and_not_refused(archived: Archived) -> None:
+    """While the target holds records back its rules are looked at first, and they know no fence."""
+    world, pipeline = archived.world, archived.pipeline(batch_rows=10)
+    world.put([(1, 1, None), *((n, n, "first") for n in range(2, 7))])
+    assert pipeline.run().complete
+    world.put([(1, 1, "second")])
+    assert pipeline.run().complete
+    world.change_target("ALTER TABLE orders ALTER COLUMN note SET NOT NULL")
+    world.put([(7, 7, None)])
+    (failed,) = pipeline.run().failed_records
+    assert (failed.record, failed.stage) == ("orders:7", "load")
+    replayed = archived.replay(pipeline)
+    assert (replayed.counts.superseded, replayed.counts.failed) == (1, 1)
+    assert world.gaps() == {"orders:7"}
+    assert world.query("SELECT note FROM orders WHERE id = 1") == [("second",)]

@@ -8,9 +8,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from rowtrail import Pipeline, transform
+from rowtrail.connectors.base import Load
+from rowtrail.connectors.destinations.duckdb import DuckdbDestination
+from rowtrail.connectors.errors import RecordError
 from rowtrail.pipelines.results import RunResult
 from tests.duckdb_files import write_into
 from tests.pipelines.witness import held_back, ledger_of
@@ -89,7 +93,30 @@ def test_a_row_that_the_target_refuses(world: World) -> None:
     result = pipeline.run()
     assert_ten_are_named(world, result, "load", "a unique index")
     assert all("bad" not in failed.message for failed in result.failed_records)
-    assert result.streams["orders"].attempts > 1
+    assert result.streams["orders"].attempts == len(BAD), "the index tells which they are"
+
+
+def test_batches_that_follow_one_that_was_refused(world: World) -> None:
+    """They are held against the rules before they are written, so that none is written twice."""
+    pipeline = world.pipeline(batch_rows=ROWS // 4, deletes="hard")
+    _first_run_of_ten(world, pipeline)
+    with write_into(world.target) as connection:
+        connection.execute("CREATE UNIQUE INDEX one_note ON orders (note)")
+    refused = []
+    write = DuckdbDestination.write
+
+    def counted(self: DuckdbDestination, load: Load, *, probe: bool = False) -> pa.Array:
+        try:
+            return write(self, load, probe=probe)
+        except RecordError:
+            refused.append(len(load.rows))
+            raise
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DuckdbDestination, "write", counted)
+        result = pipeline.run()
+    assert_ten_are_named(world, result, "load", "a unique index")
+    assert sorted(refused) == [1] * len(BAD) + [ROWS // 4]
 
 
 def _first_run_of_ten(world: World, pipeline: Pipeline) -> None:
