@@ -330,7 +330,12 @@ class Capabilities:
 
     probes: bool  # a write can be tried and rolled back
     transactional_ddl: bool
-    type_names: Mapping[str, str]  # Arrow type (as text) -> type of the database, for messages
+    type_of: Callable[[pa.DataType], str | None]
+    """The type of the database that holds every value of an Arrow type; None: there is none."""
+    takes: Callable[[str, str], bool]
+    """Whether a column of the first type takes every value of the second, unchanged."""
+    same_name: Callable[[str, str], bool]
+    """Whether two names are one column's."""
 
 
 class Destination(Protocol):
@@ -400,6 +405,19 @@ class RenamesStreams(Protocol):
 
         `records` gives the new text of each record id that may have a gap. One transaction; doing
         it again changes nothing. Only with a fence, and within its pipeline.
+        """
+        ...
+
+
+@runtime_checkable
+class PlansTables(Protocol):
+    """A destination that can say what it would do to a table before it does it."""
+
+    def plan(self, target: Target) -> list[str]:
+        """The statements that `alter` would run now; none are run. Works without a fence.
+
+        Raises ConfigurationError as `alter` does for types, names and keys; whose table it is, it
+        does not ask.
         """
         ...
 

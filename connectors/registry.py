@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, cast
 
-from rowtrail.connectors.base import Destination, Fence, Source
+from rowtrail.connectors.base import Capabilities, Destination, Fence, Source
 from rowtrail.connectors.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def open_source(url: str) -> Source:
 def open_destination(url: str, fence: Fence | None = None) -> Destination:
     """Opens the destination at `url`; without a fence for reading only."""
     return cast("Destination", _factory("destination", url)(url, fence))
+
+
+def capabilities_of(url: str) -> Capabilities:
+    """What the destination at `url` can do; it is not opened."""
+    return cast("type[Destination]", _factory("destination", url)).capabilities
 
 
 def known_scheme(kind: str, url: str) -> str:

@@ -18,6 +18,8 @@ class Column:
     type: pa.DataType
     nullable: bool = True
     declared: str = ""  # the type in the database's own words, for messages and comparisons
+    chosen: bool = False  # a person chose `type` for it, which may not hold every value
+    default: bool = False  # the database has a value for it where a row brings none
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,10 +32,10 @@ from rowtrail.connectors.destinations.duckdb_merge import merge
 from rowtrail.connectors.destinations.duckdb_rows import read_rows
 from rowtrail.connectors.destinations.duckdb_rules import refused_rows
 from rowtrail.connectors.destinations.duckdb_sql import Connected, Transaction, run, transaction
-from rowtrail.connectors.destinations.duckdb_types import TYPE_NAMES, check_limits
+from rowtrail.connectors.destinations.duckdb_types import check_limits, duckdb_type, takes
 from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS, read_gaps, update_gaps
 from rowtrail.connectors.destinations.layout import Layout, for_reading_only, table_is_gone
-from rowtrail.connectors.destinations.names import TableName
+from rowtrail.connectors.destinations.names import TableName, fold
 from rowtrail.connectors.destinations.owner import OWNER, claim, hold
 from rowtrail.connectors.destinations.receipts import RECEIPTS
 
@@ -50,7 +50,13 @@ class DuckdbDestination:
     method guarantees.
     """
 
-    capabilities = Capabilities(probes=True, transactional_ddl=True, type_names=TYPE_NAMES)
+    capabilities = Capabilities(
+        probes=True,
+        transactional_ddl=True,
+        type_of=duckdb_type,
+        takes=takes,
+        same_name=lambda one, other: fold(one) == fold(other),
+    )
 
     def __init__(self, url: str, fence: Fence | None = None) -> None:
         settings = DuckdbUrl.parse(url)
@@ -70,6 +76,10 @@ class DuckdbDestination:
         with translated(f"describe table {table} of {self._path}"):
             gaps = read_gaps(Connected(self._connection), table) if self._has(GAPS.name) else ()
             return duckdb_layout.describe(self._connection, table, gaps)
+
+    def plan(self, target: Target) -> list[str]:
+        with translated(f"look at table {target.table} of {self._path}"):
+            return duckdb_layout.plan(self._connection, target)
 
     def alter(self, target: Target) -> list[str]:
         doing = f"make or widen table {target.table} of {self._path}"

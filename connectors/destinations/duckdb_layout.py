@@ -57,18 +57,27 @@ def describe(
         return None
     tombstones = read_layout(connection, table.tombstones)
     empty = fetch_arrow(connection, f"SELECT * FROM {table.sql} LIMIT 0").schema
+    described = {
+        name: (nullable == "YES", default is not None)
+        for name, _, nullable, _, default, *_ in run(connection, f"DESCRIBE {table.sql}")
+    }
     live = f" WHERE {DELETED_AT} IS NULL" if layout.has(DELETED_AT) else ""
     rows = run(connection, f"SELECT count(*) FROM {table.sql}{live}")[0][0]
     schema = TableSchema(
         table=name,
-        columns=tuple(_column(column, layout, empty) for column in layout.columns),
+        columns=tuple(
+            Column(
+                name=name,
+                type=empty.field(name).type,
+                declared=layout.types[name],
+                nullable=described[name][0],
+                default=described[name][1],
+            )
+            for name in layout.columns
+        ),
         key=tombstones.columns if tombstones else (),
     )
     return TargetTable(schema=schema, live_rows=rows, gaps=gaps)
-
-
-def _column(name: str, layout: Layout, empty: pa.Schema) -> Column:
-    return Column(name=name, type=empty.field(name).type, declared=layout.types[name])
 
 
 def key_is_hashed(schema: TableSchema) -> bool:

@@ -50,12 +50,6 @@ TYPES: tuple[tuple[pa.DataType, str], ...] = (
 )
 _BY_TYPE = dict(TYPES)
 
-TYPE_NAMES = {str(arrow): name for arrow, name in TYPES} | {
-    "decimal128(P, S)": "DECIMAL(P,S)",
-    "fixed_size_binary[N]": "BLOB",
-}
-"""For messages: Arrow types as text, and the DuckDB types that hold all of their values."""
-
 _INTEGERS = {
     "TINYINT": (-(2**7), 2**7 - 1),
     "SMALLINT": (-(2**15), 2**15 - 1),

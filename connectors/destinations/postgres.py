@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -43,7 +44,7 @@ from rowtrail.connectors.destinations.postgres_sql import (
     Transaction,
     transaction,
 )
-from rowtrail.connectors.destinations.postgres_types import TYPE_NAMES, check_limits
+from rowtrail.connectors.destinations.postgres_types import check_limits, postgres_type, takes
 from rowtrail.connectors.destinations.receipts import RECEIPTS
 from rowtrail.connectors.destinations.rows_there import nothing_there, rows_there
 from rowtrail.connectors.postgres_errors import translated
@@ -58,7 +59,13 @@ class PostgresDestination:
     next call. For one thread. See `connectors.base.Destination` for what each method guarantees.
     """
 
-    capabilities = Capabilities(probes=True, transactional_ddl=True, type_names=TYPE_NAMES)
+    capabilities = Capabilities(
+        probes=True,
+        transactional_ddl=True,
+        type_of=postgres_type,
+        takes=takes,
+        same_name=operator.eq,
+    )
 
     def __init__(self, url: str, fence: Fence | None = None) -> None:
         self._fence = fence
@@ -76,6 +83,11 @@ class PostgresDestination:
         with self._reading(f"describe table {table}") as work:
             gaps = read_gaps(work, table) if _has(work, GAPS.name) else ()
             return postgres_layout.describe(work, table, gaps)
+
+    def plan(self, target: Target) -> list[str]:
+        check_target_names(target)
+        with self._reading(f"look at table {target.table}") as work:
+            return postgres_layout.plan(work, target)
 
     def alter(self, target: Target) -> list[str]:
         pipeline = self._writer().pipeline

@@ -50,6 +50,11 @@ SELECT c.relkind::text,
     array(SELECT a.attname::text FROM pg_attribute a
           WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
           AND (a.attgenerated <> '' OR a.attidentity = 'a')),
+    array(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull),
+    array(SELECT a.attname::text FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND (a.atthasdef OR a.attidentity <> '')),
     array(SELECT a.attname::text FROM pg_index i
           CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
@@ -71,6 +76,8 @@ class PostgresLayout(Layout):
     kind: str  # pg_class.relkind
     key: tuple[str, ...]  # columns of the primary key
     generated: frozenset[str]  # columns whose values the server makes
+    required: frozenset[str]  # columns that may not be NULL
+    defaulted: frozenset[str]  # columns that the server fills where nothing is given
     has_unique: bool  # an index beside the primary key forbids some rows
     is_referenced: bool  # foreign keys of other tables point at it
 
@@ -84,13 +91,15 @@ def read_layout(work: Connected, table: PostgresName) -> PostgresLayout | None:
     found = work.run(_FIND, table.place)
     if not found:
         return None
-    ((kind, names, types, generated, key, has_unique, is_referenced),) = found
+    ((kind, names, types, generated, required, defaulted, key, has_unique, is_referenced),) = found
     return PostgresLayout(
         table=table,
         types=dict(zip(names, types, strict=True)),
         kind=kind,
         key=tuple(key),
         generated=frozenset(generated),
+        required=frozenset(required),
+        defaulted=frozenset(defaulted),
         has_unique=has_unique,
         is_referenced=is_referenced,
     )
@@ -104,7 +113,13 @@ def describe(work: Connected, name: str, gaps: tuple[Gap, ...]) -> TargetTable |
     schema = TableSchema(
         table=name,
         columns=tuple(
-            Column(name=column, type=arrow_type(kind), declared=kind)
+            Column(
+                name=column,
+                type=arrow_type(kind),
+                declared=kind,
+                nullable=column not in layout.required,
+                default=column in layout.defaulted,
+            )
             for column, kind in layout.types.items()
             if column in layout.columns
         ),

@@ -54,12 +54,6 @@ TYPES: tuple[tuple[pa.DataType, str], ...] = (
 """PostgreSQL counts microseconds, so that it has nothing for times in nanoseconds."""
 _BY_TYPE = dict(TYPES)
 
-TYPE_NAMES = {str(arrow): name for arrow, name in TYPES} | {
-    "decimal128(P, S)": "numeric(P,S)",
-    "fixed_size_binary[N]": "bytea",
-}
-"""For messages: Arrow types as text, and the PostgreSQL types that hold all of their values."""
-
 # The widest Arrow type that a column of each type holds, for `describe`.
 _ARROW = {name: arrow for arrow, name in TYPES if str(arrow) not in ("uint8", "uint16", "uint32")}
 _ARROW |= {"text": pa.string(), "bytea": pa.binary()}
@@ -70,7 +64,11 @@ _INTEGERS = {
     "bigint": (-(2**63), 2**63 - 1),
 }
 _FLOATS = {"real": EXACT_INTEGERS[4], "double precision": EXACT_INTEGERS[8]}
-_WIDER = {("double precision", "real"), ("character varying", "text")}
+_WIDER = {
+    ("double precision", "real"),
+    ("character varying", "text"),
+    ("text", "character varying"),
+}
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
 
 # From 4714-11-24 BC on: https://www.postgresql.org/docs/current/datatype-datetime.html

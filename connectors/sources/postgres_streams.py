@@ -9,7 +9,7 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.sources.postgres_connection import Connection
 from rowtrail.connectors.sources.postgres_table import SourceTable, TableColumn, find_table
-from rowtrail.connectors.sources.postgres_types import NUMBERS, TIMES, arrow_type
+from rowtrail.connectors.sources.postgres_types import NUMBERS, TIMES, arrow_type, natural_type
 from rowtrail.connectors.sources.postgres_values import ValueReader, value_reader
 from rowtrail.connectors.sources.stream_columns import chosen_columns, stream_key
 
@@ -42,6 +42,7 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
             type=reader.type,
             nullable=reader.name not in key and not table.column(reader.name).not_null,
             declared=reader.declared,
+            chosen=reader.type != natural_type(table.column(reader.name)),
         )
         for reader in readers
     )

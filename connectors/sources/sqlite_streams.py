@@ -17,7 +17,7 @@ from rowtrail.connectors.sources.sqlite_table import (
     collation,
     find_table,
 )
-from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, arrow_type
+from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, arrow_type, declared_type
 from rowtrail.connectors.sources.sqlite_values import ValueReader, value_reader
 from rowtrail.connectors.sources.stream_columns import chosen_columns, stream_key
 
@@ -57,6 +57,7 @@ def describe_stream(connection: Connection, stream: StreamSpec) -> Described:
             type=reader.type,
             nullable=reader.name not in key and not table.column(reader.name).not_null,
             declared=reader.declared,
+            chosen=reader.type != declared_type(reader.declared),
         )
         for reader in readers
     )

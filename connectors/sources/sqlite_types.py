@@ -97,7 +97,7 @@ def arrow_type(table: str, column: str, declared: str, types: Mapping[str, str])
                 f"The type of column {table}.{column} cannot be used: {error}. Mend the entry in "
                 f"`types` of its stream."
             ) from error
-    known = _declared_type(declared)
+    known = declared_type(declared)
     if known is not None:
         return known
     what = f"is declared {declared}, which says too little" if declared else "has no declared type"
@@ -113,7 +113,8 @@ def _entry(types: Mapping[str, str], name: str) -> str | None:
     return next((value for key, value in types.items() if key.lower() == name.lower()), None)
 
 
-def _declared_type(declared: str) -> pa.DataType | None:
+def declared_type(declared: str) -> pa.DataType | None:
+    """The Arrow type that a declaration means; None where it says too little."""
     compact = re.sub(r"\s*([(),])\s*", r"\1", " ".join(declared.upper().split()))
     unsigned = re.sub(r"^(UN)?SIGNED | (UN)?SIGNED$", "", compact)
     shape = _SHAPE.fullmatch(unsigned)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from rowtrail.pipelines.archive_replay import ArchiveReplayed
     from rowtrail.pipelines.progress import Reporter
+    from rowtrail.pipelines.schema_comparison import SchemaComparison
 
 KeyLike = Any
 """A key value, or a tuple of values where the key has several columns."""
@@ -441,6 +442,15 @@ class Pipeline:
 
         request = ArchiveRequest(streams=streams, since=since, until=until, reason=reason)
         return replay_archive(self.definition, request, dry_run=dry_run, reporter=reporter)
+
+    def compare_schemas(self, *streams: str) -> list[SchemaComparison]:
+        """Sets the tables of these streams, or of all, side by side at source and target.
+
+        Nothing is changed. Raises what opening the two raises.
+        """
+        from rowtrail.pipelines.schema_comparison import compare_schemas
+
+        return compare_schemas(self.definition, streams)
 
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.

@@ -30,8 +30,8 @@ LINES = sorted(command_lines())
 
 def test_all_commands_are_there() -> None:
     assert {line[0] for line in LINES} == {
-        "init", "check", "run", "status", "failures", "record", "retry", "replay", "ignore",
-        "prune", "stream", "ledger", "demo",
+        "init", "check", "schema", "run", "status", "failures", "record", "retry", "replay",
+        "ignore", "prune", "stream", "ledger", "demo",
     }  # fmt: skip
 
 

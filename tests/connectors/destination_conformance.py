@@ -19,6 +19,7 @@ from rowtrail.connectors.base import (
     Fence,
     Gap,
     Load,
+    PlansTables,
     ReadsRows,
     RowsThere,
     Target,
@@ -87,6 +88,15 @@ class Warehouse(ABC):
         destination = self.open(fence)
         try:
             return destination.alter(target)
+        finally:
+            destination.close()
+
+    def plan(self, target: Target) -> list[str]:
+        """As somebody asks who may only read."""
+        destination = self.open(None)
+        try:
+            assert isinstance(destination, PlansTables)
+            return destination.plan(target)
         finally:
             destination.close()
 
@@ -658,6 +668,37 @@ class DestinationConformance:
         assert there.schema.key == ("a", "b")
         assert there.live_rows == 2
         assert there.gaps == (gap_of("orders:9"),)
+
+    def test_describe_says_what_may_be_null(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders())
+        warehouse.run("ALTER TABLE orders ADD COLUMN place varchar(20) DEFAULT 'here'")
+        warehouse.run("ALTER TABLE orders ALTER COLUMN place SET NOT NULL")
+        destination = warehouse.open(None)
+        try:
+            there = destination.describe("orders")
+        finally:
+            destination.close()
+        assert there is not None
+        assert {one.name: (one.nullable, one.default) for one in there.schema.columns} == {
+            "id": (False, False),
+            "note": (True, False),
+            "place": (False, True),
+        }
+
+    def test_a_plan_is_what_alter_then_does(self, warehouse: Warehouse) -> None:
+        warehouse.alter(orders())
+        wider = target_of(
+            {"id": pa.int64(), "note": pa.string(), "size": pa.int32()}, deletes=Deletes.SOFT
+        )
+        other = orders(table="sales.orders")
+        for target in (wider, other):
+            before = warehouse.table("orders").schema
+            plan = warehouse.plan(target)
+            assert plan and warehouse.table("orders").schema == before, "it changes nothing"
+            assert warehouse.alter(target) == plan
+            assert warehouse.plan(target) == []
+        with pytest.raises(ConfigurationError, match="note"):
+            warehouse.plan(target_of({"id": pa.int64(), "note": pa.int64()}))
 
     # --- failures -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import HELD_BACK
 from rowtrail.pipelines.progress import Silent
-from tests.duckdb_files import look_into
+from tests.duckdb_files import look_into, write_into
 from tests.pipelines.witness import OUTCOMES
 
 ROWS = 600
@@ -105,9 +105,13 @@ class CopiedTable:
             return connection.execute(statement).fetchall()
 
     def change_target(self, statement: str) -> None:
-        """Only at a PostgreSQL target."""
-        with psycopg.connect(self.target) as connection:
-            connection.execute(statement.encode())
+        """As somebody else would."""
+        if self._is_server(self.target):
+            with psycopg.connect(self.target) as connection:
+                connection.execute(statement.encode())
+            return
+        with write_into(Path(self.target.removeprefix("duckdb:///"))) as file:
+            file.execute(statement)
 
     def expected(self) -> dict[int, Sequence[Any]]:
         found = self.ask("SELECT id, amount, note FROM orders")

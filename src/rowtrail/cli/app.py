@@ -13,7 +13,19 @@ from typing import Annotated
 
 import typer
 
-from rowtrail.cli import decide, demo, failures, ledger, prune, record, run, setup, status, stream
+from rowtrail.cli import (
+    decide,
+    demo,
+    failures,
+    ledger,
+    prune,
+    record,
+    run,
+    schema,
+    setup,
+    status,
+    stream,
+)
 from rowtrail.cli.common import FAILED, USAGE
 from rowtrail.cli.output import print_json, say
 
@@ -27,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (setup, run, status, failures, record, decide, prune):
+for part in (setup, schema, run, status, failures, record, decide, prune):
     part.register(app)
 app.add_typer(stream.app, name="stream")
 app.add_typer(ledger.app, name="ledger")
