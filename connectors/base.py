@@ -123,6 +123,9 @@ class Source(Protocol):
         items no transaction stays open, and `acknowledge` may be called. Raises PositionLostError
         when the position is gone or the source is older than it, ConfigurationError when several
         rows have one key, before any of them is reported; `fetch` does so too.
+
+        Where the table gets another shape meanwhile, rows that were read without it are not given
+        out. An item without rows and with the new schema ends the read; its position means nothing.
         """
         ...
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
 from rowtrail.connectors.capture import cursor, log, snapshot, trigger_windows
 from rowtrail.connectors.capture.pages import fetched_changes
+from rowtrail.connectors.capture.same_shape import while_shape_is
 from rowtrail.connectors.changes import Changes, Version
 from rowtrail.connectors.errors import about_stream
 from rowtrail.connectors.schema import TableSchema
@@ -22,7 +24,7 @@ from rowtrail.connectors.sources.postgres_names import table_columns, table_name
 from rowtrail.connectors.sources.postgres_preflight import find_problems
 from rowtrail.connectors.sources.postgres_rows import key_columns, open_rows
 from rowtrail.connectors.sources.postgres_shared_log import SharedLog
-from rowtrail.connectors.sources.postgres_streams import describe_stream
+from rowtrail.connectors.sources.postgres_streams import Described, describe_stream
 from rowtrail.connectors.sources.postgres_trigger_rows import open_logged_rows
 from rowtrail.connectors.sources.postgres_where import PostgresChosenRows
 
@@ -56,6 +58,12 @@ class PostgresSource:
     def read(self, stream: StreamSpec, state: ReadState) -> Iterator[Changes]:
         """All changes since the position, as the stream's capture finds them."""
         described = describe_stream(self._connection, stream)
+        found = self._read(stream, described, state)
+        return while_shape_is(described.schema, partial(self.describe, stream), found)
+
+    def _read(
+        self, stream: StreamSpec, described: Described, state: ReadState
+    ) -> Iterator[Changes]:
         if stream.capture is Capture.SNAPSHOT:
             return snapshot.read_snapshot(open_rows(self._connection, stream, described), state)
         if stream.capture is Capture.CURSOR:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from rowtrail.connectors.base import Capture, Problem, ReadState, StreamSpec
 from rowtrail.connectors.capture import cursor, snapshot, trigger
 from rowtrail.connectors.capture.pages import fetched_changes
+from rowtrail.connectors.capture.same_shape import while_shape_is
 from rowtrail.connectors.changes import Changes, Version
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import TableSchema
@@ -51,6 +53,12 @@ class SqliteSource:
     def read(self, stream: StreamSpec, state: ReadState) -> Iterator[Changes]:
         """All changes since the position, as the stream's capture finds them."""
         described = describe_stream(self._connection, stream)
+        found = self._read(stream, described, state)
+        return while_shape_is(described.schema, partial(self.describe, stream), found)
+
+    def _read(
+        self, stream: StreamSpec, described: Described, state: ReadState
+    ) -> Iterator[Changes]:
         if stream.capture is Capture.SNAPSHOT:
             return snapshot.read_snapshot(self._rows(stream, described), state)
         if stream.capture is Capture.CURSOR:
