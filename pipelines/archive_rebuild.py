@@ -22,7 +22,7 @@ from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.lane import ReadyStream
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.recovery import OLDER_TARGET
-from rowtrail.pipelines.stages import target_schema
+from rowtrail.pipelines.shapes import shape_of
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.archive_format import BatchFacts
@@ -170,7 +170,7 @@ def _take_over(opened: OpenPipeline, stream: StreamDefinition, facts: BatchFacts
 
 
 def _make_table(opened: OpenPipeline, source: ArchiveSource, stream: StreamDefinition) -> None:
-    schema = target_schema(source.describe(stream.source_spec()), stream.transforms, stream.target)
+    schema = shape_of(stream, source.describe(stream.source_spec()), opened.lock).target
     target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
     for statement in opened.destination.alter(target):
         opened.reporter.note(f"{stream.name}: {statement}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
@@ -16,14 +17,16 @@ from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.image_keys import ImageKeys
 from rowtrail.pipelines.isolation import Budget
+from rowtrail.pipelines.lock_file import LockFile
 from rowtrail.pipelines.look import sample
-from rowtrail.pipelines.opening import existing_ledger
+from rowtrail.pipelines.opening import existing_ledger, lock_of
 from rowtrail.pipelines.patterns import Resolved, resolve, resolve_beside_ledger
-from rowtrail.pipelines.redaction import Redaction, redaction_of
+from rowtrail.pipelines.redaction import redaction_of
+from rowtrail.pipelines.shapes import drift_words, shape_of
 from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.staged import Staged
-from rowtrail.pipelines.stages import stage, target_schema
+from rowtrail.pipelines.stages import stage
 
 SAMPLE_ROWS = 1_000
 
@@ -43,6 +46,7 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
     Each stream's transforms are run on a sample whole and in two halves: a function of each row
     gives the same both ways. Raises what opening the source raises.
     """
+    lock = lock_of(definition)
     source = open_source(definition.source)
     try:
         resolved = _resolved(definition, source)
@@ -58,7 +62,7 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
         broken = {problem.stream for problem in problems if problem.fatal}
         for stream in definition.streams:
             if stream.name not in broken:
-                problems += _check_stream(source, stream)
+                problems += _check_stream(source, stream, lock)
         kept, told = _check_log(definition, source)
     finally:
         source.close()
@@ -167,29 +171,33 @@ def _check_ledger(definition: PipelineDefinition, at_target: set[str]) -> list[P
     ]
 
 
-def _check_stream(source: Source, stream: StreamDefinition) -> list[Problem]:
+def _check_stream(source: Source, stream: StreamDefinition, lock: LockFile | None) -> list[Problem]:
     try:
         schema = source.describe(stream.source_spec())
-        target = target_schema(schema, stream.transforms, stream.target)
-        redaction = redaction_of(stream, schema, target)
+        shape = shape_of(stream, schema, lock)
+        found = [
+            Problem(stream=stream.name, message=drift_words(stream, one), remedy="", fatal=False)
+            for one in shape.drift
+        ]
+        redaction = redaction_of(stream, schema, shape.target)
         if not stream.transforms:
-            return []
+            return found
         changes = sample(source, stream, SAMPLE_ROWS)
-        return [] if changes is None else _check_row_wise(stream, changes, redaction)
+        run = partial(
+            stage, before=(), steps=stream.transforms, terms=shape.terms, redaction=redaction
+        )
+        return found if changes is None else [*found, *_check_row_wise(stream, changes, run)]
     except RowtrailError as error:
         return [Problem(stream=stream.name, message=str(error), remedy="")]
 
 
 def _check_row_wise(
-    stream: StreamDefinition, changes: Changes, redaction: Redaction
+    stream: StreamDefinition, changes: Changes, run: Callable[..., Staged]
 ) -> list[Problem]:
     middle = len(changes) // 2
     indices = pa.array(range(len(changes)), pa.int64())
-    whole = _run(stream, changes, redaction)
-    halves = [
-        _run(stream, changes.take(indices.slice(0, middle)), redaction),
-        _run(stream, changes.take(indices.slice(middle)), redaction),
-    ]
+    parts = [changes, changes.take(indices.slice(0, middle)), changes.take(indices.slice(middle))]
+    whole, *halves = (run(part, Budget(SAMPLE_ROWS * 20)) for part in parts)
     together = pa.Table.from_batches([half.rows for half in halves])
     if pa.Table.from_batches([whole.rows]).equals(together):
         return []
@@ -202,8 +210,3 @@ def _check_row_wise(
             "numbers or clocks. Otherwise a record that is retried alone comes out differently.",
         )
     ]
-
-
-def _run(stream: StreamDefinition, changes: Changes, redaction: Redaction) -> Staged:
-    budget = Budget(SAMPLE_ROWS * 20)
-    return stage(changes, budget, (), steps=stream.transforms, redaction=redaction)

@@ -17,11 +17,13 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.config_mistakes import Mistakes, Place
 from rowtrail.pipelines.config_model import (
     BreakersSection,
+    ContractSection,
     PipelineFile,
     PipelineSection,
     RetentionSection,
     StreamSection,
 )
+from rowtrail.pipelines.contract import Contract, Mode
 from rowtrail.pipelines.definition import (
     DEFAULT_IMAGE_BYTES,
     DEFAULT_RETAINED_LOG,
@@ -63,7 +65,7 @@ def load_pipeline(path: Path, *, with_transforms: bool = True) -> PipelineDefini
     data = _parse(path, text)
     mistakes = Mistakes(f"The pipeline file {path}", text)
     file = _validated(_with_environment(data, (), mistakes), mistakes)
-    definition = _definition(file, path.resolve().parent, with_transforms, mistakes)
+    definition = _definition(file, path.resolve(), with_transforms, mistakes)
     note_mistakes(definition, mistakes)
     mistakes.raise_if_any()
     return definition
@@ -176,6 +178,8 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
 
 def _suggestion(place: Sequence[str | int]) -> str:
     section = _SECTIONS[str(place[0])] if len(place) > 1 else PipelineFile
+    if "contract" in place[1:-1]:
+        section = ContractSection
     close = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -194,8 +198,9 @@ def _without(data: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> 
 
 
 def _definition(
-    file: PipelineFile, folder: Path, with_transforms: bool, mistakes: Mistakes
+    file: PipelineFile, path: Path, with_transforms: bool, mistakes: Mistakes
 ) -> PipelineDefinition:
+    folder, lock = path.parent, path.with_suffix(".lock")
     name = file.pipeline.name
     return PipelineDefinition(
         name=name,
@@ -225,6 +230,7 @@ def _definition(
         image_keys=keys_in(file.pipeline.image_key),
         retention=Retention(**file.retention.model_dump()),
         archive=_archive(file.pipeline.archive, folder),
+        lock=folder / file.pipeline.lock if file.pipeline.lock else lock,
     )
 
 
@@ -270,6 +276,7 @@ def _stream(
         redact=tuple(section.redact or ()),
         redact_where_found=tuple(defaults.redact or ()),
         archive=given.get("archive", True),
+        contract=Contract(**{k: Mode(v) for k, v in given.get("contract", {}).items()}),
     )
 
 

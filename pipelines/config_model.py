@@ -6,7 +6,16 @@ import json
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS
 from rowtrail.pipelines.ages import parse_age
@@ -34,6 +43,57 @@ NAME_PATTERN = r"^[A-Za-z0-9_.-]+$"
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ContractSection(_Section):
+    """What becomes of a stream whose source has changed its shape since `rowtrail.lock` was
+    written: it goes along (`evolve`, if not set), it stops (`freeze`), the column is left out
+    (`discard`), or the rows that do not fit are held back (`quarantine`)."""
+
+    new_column: Annotated[
+        Literal["evolve", "freeze", "discard", "quarantine"],
+        Field(description="The source has a column more."),
+    ] = "evolve"
+    dropped_column: Annotated[
+        Literal["evolve", "freeze"], Field(description="The source has a column less.")
+    ] = "evolve"
+    type_change: Annotated[
+        Literal["evolve", "freeze", "discard", "quarantine"],
+        Field(description="A column has another type; one of the key is a `key_change`."),
+    ] = "evolve"
+    nullability: Annotated[
+        Literal["evolve", "freeze", "quarantine"],
+        Field(description="A column that took no NULL may be NULL."),
+    ] = "evolve"
+    key_change: Annotated[
+        Literal["evolve", "freeze"],
+        Field(description="The key has other columns, or one of another type."),
+    ] = "evolve"
+
+
+class _OneForAll:
+    """A word in place of the table: that mode for every kind of change."""
+
+    WORDS = ("evolve", "freeze")
+
+    @classmethod
+    def spelled_out(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value not in cls.WORDS:
+            raise ValueError(
+                f"should be {' or '.join(cls.WORDS)}, or a table with a mode for each kind of "
+                f'change, such as {{ new_column = "discard" }}'
+            )
+        return dict.fromkeys(ContractSection.model_fields, value)
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": list(self.WORDS)}, handler(core_schema)]}
+
+
+Contract = Annotated[ContractSection, BeforeValidator(_OneForAll.spelled_out), _OneForAll()]
 
 
 class PipelineSection(_Section):
@@ -98,6 +158,14 @@ class PipelineSection(_Section):
             description="Key that encrypts the rows of failed records in the ledger, such as "
             '`"${ROWTRAIL_IMAGE_KEY}"`; of a list the first encrypts, and each is tried to '
             "decrypt. Needs `pip install 'rowtrail[encryption]'`. Not encrypted if not set."
+        ),
+    ] = None
+    lock: Annotated[
+        str | None,
+        Field(
+            description="File of the shapes that the source's tables were agreed to have, which "
+            "`rowtrail schema --accept` writes; named like the pipeline file, with `.lock`, if not "
+            "set."
         ),
     ] = None
     archive: Annotated[
@@ -227,6 +295,13 @@ class StreamSection(_Section):
             description="How often runs try a failed record again by themselves: after 1, 4, 16 … "
             "minutes, at most a day, and at once when the transforms' code has changed. Then a "
             f"person decides. {DEFAULT_RETRIES} if not set; 0 for never.",
+        ),
+    ] = None
+    contract: Annotated[
+        Contract | None,
+        Field(
+            description="What becomes of the stream when its source has another shape than "
+            "`rowtrail.lock` says: `freeze` or `evolve` for every kind of change, or a table."
         ),
     ] = None
     archive: Annotated[

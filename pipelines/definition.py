@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.contract import Contract
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
@@ -84,6 +85,7 @@ class StreamDefinition:
     redact: tuple[str, ...] = ()  # columns whose values the ledger and messages never hold
     redact_where_found: tuple[str, ...] = ()  # likewise, where the table has such a column
     archive: bool = True  # whether its batches are kept, where the pipeline has an archive
+    contract: Contract = field(default_factory=Contract)  # takes which changes of shape
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
@@ -152,6 +154,7 @@ class PipelineDefinition:
     image_keys: tuple[str, ...] = field(default=(), repr=False)  # secret; empty: not encrypted
     retention: Retention = Retention()
     archive: str | None = None  # folder or fsspec URL: likewise
+    lock: Path | None = None  # the file of the agreed shapes; None: nothing was agreed on
     patterns: tuple[PatternDefinition, ...] = ()  # their streams are known once it is resolved
 
     def __post_init__(self) -> None:

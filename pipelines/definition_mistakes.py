@@ -9,6 +9,7 @@ from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import known_scheme
 from rowtrail.connectors.type_names import parse_type
 from rowtrail.pipelines.config_mistakes import Mistakes
+from rowtrail.pipelines.contract import Mode
 from rowtrail.pipelines.definition import (
     LONGEST_SLOT,
     PipelineDefinition,
@@ -86,6 +87,11 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
         )
     if stream.columns and stream.exclude:
         mistakes.add((*place, "exclude"), "stands beside `columns`; set one of the two, not both")
+    if stream.columns and stream.contract.new_column not in (Mode.EVOLVE, Mode.DISCARD):
+        mistakes.add(
+            (*place, "contract", "new_column"),
+            "stands beside `columns`, which leaves every new column out; set one of the two",
+        )
     if stream.policy is Policy.BLOCK and not stream.capture_images:
         mistakes.add(
             (*place, "policy"),

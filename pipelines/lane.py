@@ -14,14 +14,16 @@ from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.archive import archiver
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import Lane
+from rowtrail.pipelines.contract import NO_TERMS, Terms
 from rowtrail.pipelines.definition import Breakers, PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.image_keys import ImageKeys
 from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.known import HeldRecords, StreamKnown
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.redaction import Redaction, redaction_of
+from rowtrail.pipelines.shapes import drift_words, shape_of
 from rowtrail.pipelines.shared_log import acknowledge
-from rowtrail.pipelines.stages import stage, target_schema
+from rowtrail.pipelines.stages import stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,10 @@ def make_ready(
     if record.position is None:
         _refuse_problems(opened, spec)
     source_schema = opened.source.describe(spec)
-    schema = target_schema(source_schema, stream.transforms, stream.target)
+    shape = shape_of(stream, source_schema, opened.lock)
+    for one in shape.drift:
+        opened.reporter.note(f"{stream.name}: {drift_words(stream, one)}.")
+    schema = shape.target
     redaction = redaction_of(stream, source_schema, schema)
     target = Target(stream=stream.name, table=stream.target, schema=schema, deletes=stream.deletes)
     there = opened.destination.describe(stream.target)
@@ -86,10 +91,10 @@ def make_ready(
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
-        stage=partial(stage, steps=stream.transforms, redaction=redaction),
+        stage=partial(stage, steps=stream.transforms, terms=shape.terms, redaction=redaction),
         archive=archiver(opened, stream, run_id, read_number),
         patience=opened.patience,
-        code_fingerprint=code_fingerprint(stream),
+        code_fingerprint=code_fingerprint(stream, shape.terms),
         images=images,
     )
     state = ReadState(
@@ -151,11 +156,12 @@ def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamReco
     return opened.ledger.streams.begin_epoch(stream.name, *now)
 
 
-def code_fingerprint(stream: StreamDefinition) -> str | None:
-    """Of all transforms in their order; None when there are none."""
-    if not stream.transforms:
+def code_fingerprint(stream: StreamDefinition, terms: Terms = NO_TERMS) -> str | None:
+    """Of the contract's terms and all transforms in their order; None when there are none."""
+    parts = [*([terms.text] if terms else []), *(step.fingerprint for step in stream.transforms)]
+    if not parts:
         return None
-    text = "\0".join(step.fingerprint for step in stream.transforms)
+    text = "\0".join(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

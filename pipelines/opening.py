@@ -18,6 +18,7 @@ from rowtrail.pipelines import retrying
 from rowtrail.pipelines.commit import Faults
 from rowtrail.pipelines.definition import PipelineDefinition
 from rowtrail.pipelines.lease import HeldLease, holder
+from rowtrail.pipelines.lock_file import LockFile, read_lock
 from rowtrail.pipelines.patterns import Resolved, known_targets, resolve
 from rowtrail.pipelines.progress import Reporter
 from rowtrail.pipelines.recovery import recover, settle
@@ -43,6 +44,7 @@ class OpenPipeline:
     faults: Faults
     patience: Patience
     resolved: Resolved  # what the patterns found; its definition is this one
+    lock: LockFile | None  # the shapes that were agreed on; None: the pipeline has no lock file
     opened_at: float = field(default_factory=time.monotonic)  # streams need no newer end of a log
     source_in_use: Lock = field(default_factory=Lock)  # batches are read ahead in another thread
 
@@ -61,6 +63,7 @@ def open_pipeline(
     belongs to another ledger, and whatever opening a database raises; what may pass by itself
     is tried for a while.
     """
+    lock = lock_of(definition)
     with ExitStack() as stack:
         ledger = ledger_opener(definition.ledger, definition.name)
         stack.callback(ledger.close)
@@ -76,6 +79,7 @@ def open_pipeline(
         yield OpenPipeline(
             definition=resolved.definition,
             resolved=resolved,
+            lock=lock,
             ledger=ledger,
             source=source,
             destination=destination,
@@ -84,6 +88,11 @@ def open_pipeline(
             faults=faults,
             patience=Patience(reporter.note),
         )
+
+
+def lock_of(definition: PipelineDefinition) -> LockFile | None:
+    """The shapes that were agreed on, where the pipeline has a lock file; see `read_lock`."""
+    return None if definition.lock is None else read_lock(definition.lock, definition.name)
 
 
 def opened_already(ledger: Ledger) -> LedgerOpener:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -18,6 +18,7 @@ from rowtrail.connectors.errors import RecordError
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
+from rowtrail.pipelines.contract import NO_TERMS, Terms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction
@@ -26,23 +27,18 @@ from rowtrail.pipelines.transforms import Transform
 from rowtrail.pipelines.waiting import less, waiting_rows
 
 
-def target_schema(source: TableSchema, steps: tuple[Transform, ...], table: str) -> TableSchema:
-    """The shape of the rows at the target; raises ConfigurationError for a wrong declaration."""
-    schema = source
-    for step in steps:
-        schema = step.output(schema)
-    return TableSchema(table=table, columns=schema.columns, key=schema.key)
-
-
 def stage(
     changes: Changes,
     budget: Budget,
     before: Sequence[HeldBack],
     *,
     steps: tuple[Transform, ...],
+    terms: Terms = NO_TERMS,
     redaction: Redaction = NOTHING_REDACTED,
 ) -> Staged:
-    """Folds, transforms and validates; what is behind one of `before` waits instead.
+    """Folds, holds rows to the contract's terms, transforms and validates.
+
+    What is behind one of `before` waits instead.
 
     Raises ConfigurationError and StopError for broken code.
     """
@@ -61,6 +57,8 @@ def stage(
         schema=changes.schema,
         redaction=redaction,
     )
+    if terms:
+        flow.keep_to(terms)
     for step in steps:
         flow.apply(step, budget)
     return Staged(
@@ -108,6 +106,37 @@ class _Flow:
     seconds: dict[Stage, float] = field(
         default_factory=lambda: {Stage.TRANSFORM: 0.0, Stage.VALIDATE: 0.0}
     )
+
+    def keep_to(self, terms: Terms) -> None:
+        """Rows that do not fit what was agreed on with the source fail."""
+        started = perf_counter()
+        output = terms.output(self.schema)
+        columns: list[pa.Array] = []
+        bad: dict[int, str] = {}
+        accept = f"`rowtrail schema --accept {self.stream}` agrees to it"
+        for name, values in zip(self.schema.names, self.rows.columns, strict=True):
+            if name in terms.unknown:
+                words = f"column {name} is new at the source and has a value, which the contract "
+                _note(bad, values.is_valid(), f"{words}holds back; {accept}")
+            if name not in output.names:
+                continue
+            column = output.column(name)
+            fitted, misfits = fit(values, column.type)
+            if misfits.true_count:
+                reason = misfit_reason(values.type, column.type)
+                _note(
+                    bad,
+                    misfits,
+                    f"the contract has column {name} as {type_name(column.type)}, which this value "
+                    f"does not fit: {reason}; {accept}",
+                )
+            if name in terms.required:
+                words = f"the contract has column {name} as never NULL, and it is; {accept}"
+                _note(bad, values.is_null(), words)
+            columns.append(fitted)
+        rows = pa.RecordBatch.from_arrays(columns, schema=output.arrow())
+        self._go_on(rows, self.numbers, output, bad, "ContractBroken")
+        self.seconds[Stage.VALIDATE] += perf_counter() - started
 
     def apply(self, step: Transform, budget: Budget) -> None:
         started = perf_counter()
@@ -191,17 +220,26 @@ class _Flow:
             start = 0
             for piece, (_, misfits) in zip(pieces, parts, strict=True):
                 if misfits.true_count:
-                    reason = _misfit_words(column, piece.type, step)
-                    for row in pc.indices_nonzero(misfits).to_pylist():
-                        bad.setdefault(start + row, reason)
+                    _note(bad, misfits, _misfit_words(column, piece.type, step), start)
                 start += len(piece)
         rows = pa.RecordBatch.from_arrays(fitted, schema=output.arrow())
+        self._go_on(rows, numbers, output, bad, "ValueDoesNotFit")
+
+    def _go_on(
+        self,
+        rows: pa.RecordBatch,
+        numbers: pa.Array,
+        schema: TableSchema,
+        bad: Mapping[int, str],
+        error_class: str,
+    ) -> None:
+        """With these rows, which are the changes `numbers`, less the bad ones, which fail."""
         for row, message in bad.items():
             self.failed.append(
                 FailedRow(
                     row=numbers[row].as_py(),
                     stage=Stage.VALIDATE,
-                    error_class="ValueDoesNotFit",
+                    error_class=error_class,
                     message=message,
                 )
             )
@@ -209,7 +247,13 @@ class _Flow:
             mask = np.ones(len(rows), dtype=bool)
             mask[list(bad)] = False
             rows, numbers = rows.filter(pa.array(mask)), numbers.filter(pa.array(mask))
-        self.rows, self.numbers, self.schema = rows, numbers, output
+        self.rows, self.numbers, self.schema = rows, numbers, schema
+
+
+def _note(bad: dict[int, str], mask: pa.Array, words: str, start: int = 0) -> None:
+    """The rows of the mask, counted from `start`, are bad; what was said first of a row stays."""
+    for row in pc.indices_nonzero(mask).to_pylist():
+        bad.setdefault(start + row, words)
 
 
 def _misfit_words(column: Column, found: pa.DataType, step: Transform) -> str:

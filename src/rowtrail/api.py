@@ -15,6 +15,7 @@ from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
 from rowtrail.pipelines.config_mistakes import Mistakes
+from rowtrail.pipelines.contract import MODES, Change, Contract, Mode
 from rowtrail.pipelines.definition import (
     DEFAULT_IMAGE_BYTES,
     DEFAULT_READERS,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
     from rowtrail.pipelines.archive_replay import ArchiveReplayed
     from rowtrail.pipelines.progress import Reporter
+    from rowtrail.pipelines.schema_acceptance import Accepted
     from rowtrail.pipelines.schema_comparison import SchemaComparison
 
 KeyLike = Any
@@ -92,6 +94,7 @@ class Stream:
     image_bytes: int | str = DEFAULT_IMAGE_BYTES  # of a larger failed row no image is kept
     redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
     archive: bool = True  # keep its batches, where the pipeline has an archive
+    contract: str | Mapping[str, str] = "evolve"  # or freeze; or a mode by kind of change
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -143,7 +146,28 @@ class Stream:
             image_bytes=_image_bytes(self.image_bytes, name),
             redact=tuple(self.redact),
             archive=self.archive,
+            contract=_contract(self.contract, name),
         )
+
+
+def _contract(given: str | Mapping[str, str], stream: str) -> Contract:
+    if isinstance(given, str):
+        if given not in (Mode.EVOLVE, Mode.FREEZE):
+            raise ConfigurationError(
+                f"Stream {stream}: contract = {given!r} is not one of evolve, freeze. Other modes "
+                f'are set for a kind of change, such as {{"new_column": {given!r}}}.'
+            )
+        return Contract.all(Mode(given))
+    modes: dict[str, Mode] = {}
+    for word, mode in given.items():
+        change = _word(Change, word, stream, "contract")
+        if mode not in MODES[change]:
+            known = ", ".join(MODES[change])
+            raise ConfigurationError(
+                f"Stream {stream}: contract of {word} = {mode!r} is not one of {known}."
+            )
+        modes[word] = Mode(mode)
+    return Contract(**modes)
 
 
 def _word(kind: type[Any], value: str, stream: str, setting: str) -> Any:
@@ -246,6 +270,7 @@ class Pipeline:
         image_key: str | Sequence[str] | None = None,
         retention: Retention | None = None,
         archive: str | Path | None = None,
+        lock: str | Path | None = None,
     ) -> None:
         mistakes = Mistakes(f"Pipeline {name}")
         self.definition = PipelineDefinition(
@@ -263,6 +288,7 @@ class Pipeline:
             image_keys=keys_in(image_key),
             retention=retention or Retention(),
             archive=None if archive is None else str(archive),
+            lock=None if lock is None else Path(lock),
         )
         note_mistakes(self.definition, mistakes)
         mistakes.raise_if_any()
@@ -451,6 +477,15 @@ class Pipeline:
         from rowtrail.pipelines.schema_comparison import compare_schemas
 
         return compare_schemas(self.definition, streams)
+
+    def accept_schemas(self, *streams: str) -> Accepted:
+        """Agrees on the shapes that the tables of these streams, or of all, have at the source.
+
+        They are written into the lock file, which contracts are held against.
+        """
+        from rowtrail.pipelines.schema_acceptance import accept_schemas
+
+        return accept_schemas(self.definition, streams)
 
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.

@@ -22,6 +22,7 @@ CONFIGURATION = (DOCS / "configuration.md").read_text(encoding="utf-8")
 SECTIONS = (
     config_model.PipelineSection,
     config_model.StreamSection,
+    config_model.ContractSection,
     config_model.BreakersSection,
     config_model.RetentionSection,
 )
@@ -105,6 +106,8 @@ def _type(schema: dict[str, object]) -> str:
     if len(choices) > 1:
         return " or ".join(_type(one) for one in choices)
     (one,) = choices
+    if "$ref" in one:
+        return "table"
     if "enum" in one:
         return ", ".join(f"`{word}`" for word in one["enum"])
     kinds = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}

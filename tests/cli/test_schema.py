@@ -118,3 +118,90 @@ def test_wrong_use(loaded: Place) -> None:
     assert answer.code == 2 and "no stream nothing" in answer.err
     loaded.write(FILE.replace("duckdb:///target.duckdb", "oracle://host/target"))
     assert loaded.type("schema").code == 2
+
+
+def test_agreeing_on_shapes(loaded: Place) -> None:
+    lock = loaded.folder / "rowtrail.lock"
+    answer = loaded.type("schema", "--accept")
+    assert (answer.code, answer.out) == (
+        0,
+        "orders: the shape of its table is new.\n"
+        "rowtrail.lock was written. Keep it with the pipeline file.\n",
+    )
+    before = lock.read_text(encoding="utf-8")
+    assert '{"name": "amount", "type": "decimal(10,2)", "nullable": true, ' in before
+    assert loaded.type("schema", "--accept").out == "rowtrail.lock says the same already.\n"
+    assert lock.read_text(encoding="utf-8") == before
+
+    loaded.sql("ALTER TABLE orders ADD COLUMN place TEXT")
+    answer = loaded.type("schema")
+    words = "Changed since it was agreed on: column place is new (text): the target gets it."
+    assert f"  {words}\n" in answer.out
+    (orders,) = loaded.type("schema", "--json").document["streams"]
+    assert orders["drift"] == [
+        {
+            "change": "new_column",
+            "column": "place",
+            "before": "",
+            "after": "text",
+            "mode": "evolve",
+            "words": "column place is new (text): the target gets it",
+        }
+    ]
+    loaded.type("schema", "--report", "schema.html")
+    assert words in (loaded.folder / "schema.html").read_text(encoding="utf-8")
+    assert loaded.type("schema", "--accept", "orders").out == (
+        "orders: column place is new (text).\n"
+        "rowtrail.lock was written. Keep it with the pipeline file.\n"
+    )
+    document = loaded.type("schema", "--accept", "--json").document
+    assert document["written"] is False and document["path"] == str(lock)
+
+
+def test_a_contract_stops_a_stream_until_its_shape_is_accepted(loaded: Place) -> None:
+    loaded.write(FILE + 'contract = "freeze"\n')
+    assert "has yet to be written" in loaded.type("check").out
+    loaded.type("schema", "--accept")
+    assert loaded.type("run").code == 0
+    loaded.sql("ALTER TABLE orders ADD COLUMN place TEXT")
+    for command in ("check", "schema", "run"):
+        answer = loaded.type(command)
+        assert answer.code == 1
+        assert "was stopped by its contract: column place is new (text)" in answer.out
+        assert "`rowtrail schema --accept orders`" in answer.out
+    loaded.type("schema", "--accept", "orders")
+    assert loaded.type("run").code == 0
+    assert loaded.type("schema").code == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ('contract = "discard"', "should be evolve or freeze, or a table with a mode"),
+        ("contract = 3", "contract"),
+        ('contract = { dropped_column = "discard" }', "'evolve' or 'freeze'"),
+        ('contract = { new_colum = "freeze" }', "did you mean new_column?"),
+        ('columns = ["id"]\ncontract = "freeze"', "leaves every new column out"),
+    ],
+)
+def test_contracts_that_contradict_themselves(loaded: Place, setting: str, words: str) -> None:
+    loaded.write(FILE + setting + "\n")
+    answer = loaded.type("schema")
+    assert answer.code == 2
+    assert words in answer.err, answer.err
+
+
+def test_a_lock_file_of_another_pipeline(loaded: Place) -> None:
+    loaded.type("schema", "--accept")
+    loaded.write(FILE.replace('"shop"', '"other"'))
+    for line in (["schema"], ["schema", "--accept"], ["check"], ["run"]):
+        answer = loaded.type(*line)
+        assert answer.code == 2
+        assert "rowtrail.lock is of pipeline shop, not of other" in answer.err
+    loaded.write(FILE.replace('"shop"', '"other"').replace("install", 'lock = "o.lock"\ninstall'))
+    assert loaded.type("schema", "--accept").code == 0
+    assert (loaded.folder / "o.lock").exists()
+
+
+def test_accepting_makes_no_report(loaded: Place) -> None:
+    assert loaded.type("schema", "--accept", "--report", "schema.md").code == 2

@@ -14,6 +14,7 @@ from rowtrail.cli.common import DEFAULT_FILE, FAILED, Json, PipelineFile, read_p
 from rowtrail.cli.output import count, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from rowtrail.pipelines.definition import PipelineDefinition
     from rowtrail.pipelines.schema_comparison import SchemaComparison
     from rowtrail.pipelines.schema_verdicts import ColumnVerdict
 
@@ -32,10 +33,21 @@ def schema(
             help="Write a report too: .md for Markdown, .html for a page.", metavar="FILE"
         ),
     ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Instead: write the source's shapes of today into the lock file."
+        ),
+    ] = False,
     pipeline: PipelineFile = DEFAULT_FILE,
     json: Json = False,
 ) -> None:
     """Compares the columns of source and target, and tells what a run would do to the target."""
+    if accept:
+        if report is not None:
+            raise typer.BadParameter("it does not go with --accept", param_hint="--report")
+        _accept(read_pipeline(pipeline), streams or (), json=json)
+        return
     from rowtrail.pipelines.schema_comparison import compare_schemas
 
     if report is not None and report.suffix.lower() not in (".md", ".html"):
@@ -62,12 +74,33 @@ def schema(
         raise typer.Exit(FAILED)
 
 
+def _accept(definition: PipelineDefinition, streams: Sequence[str], *, json: bool) -> None:
+    from rowtrail.pipelines.schema_acceptance import accept_schemas
+
+    accepted = accept_schemas(definition, streams)
+    if json:
+        print_json({"written": bool(accepted), **asdict(accepted)})
+        return
+    for name in accepted.new:
+        say(f"{name}: the shape of its table is new.")
+    for name, words in accepted.changed:
+        say(f"{name}: {words}.")
+    for name in accepted.gone:
+        say(f"{name}: is no stream any more.")
+    if accepted:
+        say(f"{accepted.path.name} was written. Keep it with the pipeline file.")
+    else:
+        say(f"{accepted.path.name} says the same already.")
+
+
 def _tell(found: SchemaComparison) -> None:
     say(heading(found))
     if found.columns:
         say()
         print_table(COLUMNS, [cells(one) for one in found.columns])
     for line in notes(found):
+        say(line, indent="  ", hanging="  ")
+    for line in drifts(found):
         say(line, indent="  ", hanging="  ")
     for statement in found.plan:
         say(f"A run would: {statement}", indent="  ", hanging="  ")
@@ -107,6 +140,11 @@ def cells(one: ColumnVerdict) -> tuple[str, ...]:
 def notes(found: SchemaComparison) -> list[str]:
     """What is to be said of single columns."""
     return [f"{one.name}: {one.why}." for one in found.columns if one.why]
+
+
+def drifts(found: SchemaComparison) -> list[str]:
+    """What has changed since the lock file was written."""
+    return [f"Changed since it was agreed on: {one.words}." for one in found.drift]
 
 
 def _summary(found: Sequence[SchemaComparison], losing: Sequence[SchemaComparison]) -> str:

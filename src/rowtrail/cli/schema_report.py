@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from rowtrail.cli.schema import COLUMNS, cells, heading, notes
+from rowtrail.cli.schema import COLUMNS, cells, drifts, heading, notes
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.schema_comparison import SchemaComparison
@@ -29,7 +29,7 @@ def markdown_report(pipeline: str, found: Sequence[SchemaComparison]) -> str:
             head, rule, *body = ([_plain(cell) for cell in row] for row in rows)
             del rule
             parts.append("\n".join(map(_row, [head, ["---"] * len(COLUMNS), *body])))
-        told = [*notes(one), *([f"Problem: {one.problem}"] if one.problem else [])]
+        told = [*notes(one), *drifts(one), *([f"Problem: {one.problem}"] if one.problem else [])]
         if told:
             parts.append("\n".join(f"- {_plain(line)}" for line in told))
         if one.plan:
@@ -64,7 +64,7 @@ def html_report(pipeline: str, found: Sequence[SchemaComparison]) -> str:
                 body = "".join(f"<td>{escape(cell)}</td>" for cell in cells(column))
                 parts.append(f"<tr{' class=loses' if column.loses else ''}>{body}</tr>")
             parts.append("</table>")
-        told = "".join(f"<li>{escape(line)}</li>" for line in notes(one))
+        told = "".join(f"<li>{escape(line)}</li>" for line in (*notes(one), *drifts(one)))
         parts.append(f"<ul>{told}</ul>" if told else "")
         parts += [f"<p>A run would: <code>{escape(one_plan)}</code></p>" for one_plan in one.plan]
         if one.problem:
