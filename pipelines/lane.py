@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -70,7 +71,7 @@ def make_ready(
         for statement in opened.destination.alter(target):
             opened.reporter.note(f"{stream.name}: {statement}")
         if missing and record.position is not None:
-            opened.reporter.note(_older_rows_lack(stream.name, missing))
+            opened.reporter.note(_older_rows_lack(stream.name, missing, source_schema))
     elif missing or there is None:
         raise ConfigurationError(
             f"Table {stream.target} has yet to be made or to get column {', '.join(missing)}, "
@@ -120,11 +121,18 @@ def keeping_of(
     )
 
 
-def _older_rows_lack(stream: str, columns: Sequence[str]) -> str:
+def _older_rows_lack(stream: str, columns: Sequence[str], source: TableSchema) -> str:
+    """What fills them: a column that a transform makes has no rows to be chosen by."""
+    words = f"{stream}: rows that were loaded before have nothing in the new column"
+    commands = [
+        f"rowtrail stream backfill {stream} {shlex.quote(name)}"
+        if name in source.names
+        else f"rowtrail run --resnapshot {stream}"
+        for name in columns
+    ]
     return (
-        f"{stream}: rows that were loaded before have nothing in the new column "
-        f"{', '.join(columns)} until they change. To fill it for all of them: rowtrail run "
-        f"--resnapshot {stream}"
+        f"{words} {', '.join(columns)} until they change. To fill it for all of them: "
+        f"{'; '.join(dict.fromkeys(commands))}"
     )
 
 

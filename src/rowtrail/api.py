@@ -487,6 +487,13 @@ class Pipeline:
 
         return accept_schemas(self.definition, streams)
 
+    def backfill(self, stream: str, column: str, *, dry_run: bool = False) -> RequestResult:
+        """Fills a column of rows that were loaded before the target had it, from the source."""
+        from rowtrail.pipelines.backfill import backfill_request
+
+        request = backfill_request(self.definition, stream, column)
+        return submit(self.definition, [request], dry_run=dry_run)[0]
+
     def install_capture(self) -> list[str]:
         """Makes what its streams need at the source; returns the SQL it ran.
 

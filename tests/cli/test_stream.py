@@ -109,3 +109,22 @@ def test_a_renamed_stream_goes_on(spoiled: Place) -> None:
     assert spoiled.query("SELECT record FROM _rowtrail_gaps") == []
     assert spoiled.loaded() == {1, 2, 4}
     assert spoiled.type("stream", "rename", "orders", "sales").code == 2
+
+
+def test_backfill(place: Place) -> None:
+    place.put((1, 1, "one"), (2, 2, "two"))
+    place.type("run")
+    place.sql("ALTER TABLE orders ADD COLUMN place TEXT DEFAULT 'here'")
+    assert "rowtrail stream backfill orders place" in place.type("run").err
+    assert place.query("SELECT place FROM orders ORDER BY id") == [(None,), (None,)]
+    answer = place.type("stream", "backfill", "orders", "place", "--dry-run")
+    assert answer.code == 0 and "2" in answer.out
+    assert place.query("SELECT place FROM orders ORDER BY id") == [(None,), (None,)]
+    answer = place.type("stream", "backfill", "orders", "place")
+    assert answer.code == 0, answer.err
+    assert place.query("SELECT place FROM orders ORDER BY id") == [("here",), ("here",)]
+    assert "backfill of column place" in place.type("record", "orders", "1").out
+    document = place.type("stream", "backfill", "orders", "place", "--json").document
+    assert document["requests"][0]["failed"] == []
+    answer = place.type("stream", "backfill", "orders", "nothing")
+    assert answer.code == 2 and "Column nothing of stream orders cannot be filled" in answer.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,6 @@ import typer
 from rowtrail.cli.archive import AllStreams, ArchiveOptions, replay_from_archive
 from rowtrail.cli.choose import KeysFrom, Run, Since, Until, Wanted, Where, named
 from rowtrail.cli.common import (
-    COMPLETE_EXCEPT,
     DEFAULT_FILE,
     Group,
     Json,
@@ -20,15 +18,14 @@ from rowtrail.cli.common import (
     ledger_of,
     read_known_pipeline,
 )
-from rowtrail.cli.differences import tell_differences
-from rowtrail.cli.output import cause, command, count, print_json, say
+from rowtrail.cli.output import command, count, print_json, say
+from rowtrail.cli.requests import carry_out
 
 if TYPE_CHECKING:
     from rowtrail.checkpoints.record_id import RecordId
     from rowtrail.checkpoints.selections import Origin
     from rowtrail.checkpoints.states import Decision, Stage
     from rowtrail.pipelines.definition import PipelineDefinition
-    from rowtrail.pipelines.requests import Request, RequestResult
 
 FromStage = Annotated[
     str | None,
@@ -50,9 +47,6 @@ FromOrigin = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
 Reason = Annotated[str | None, typer.Option(help="Why; it stands in the trail.", metavar="TEXT")]
 Keys = Annotated[list[str] | None, typer.Argument(help="The records' keys.", metavar="KEY")]
-
-NAMED = 10
-"""So many records that failed again are told."""
 
 
 def register(app: typer.Typer) -> None:
@@ -110,7 +104,7 @@ def retry(
         )
         for name, ids in wanted.items()
     ]
-    _submit(definition, requests, dry_run=dry_run, json=json)
+    carry_out(definition, requests, dry_run=dry_run, json=json)
 
 
 def replay(
@@ -185,7 +179,7 @@ def replay(
         selection=selection,
         reason=reason,
     )
-    _submit(definition, [request], dry_run=dry_run, json=json)
+    carry_out(definition, [request], dry_run=dry_run, json=json)
 
 
 def ignore(
@@ -300,45 +294,3 @@ def _origin(text: str | None) -> Origin | None:
     except ValueError:
         words = " nor ".join(one.value for one in Origin)
         raise typer.BadParameter(f"{text!r} is neither {words}", param_hint="--from") from None
-
-
-def _submit(
-    definition: PipelineDefinition, requests: Sequence[Request], *, dry_run: bool, json: bool
-) -> None:
-    from rowtrail.cli.reporter import Notes
-    from rowtrail.pipelines.requests import submit
-
-    results = submit(definition, requests, dry_run=dry_run, reporter=Notes()) if requests else []
-    if json:
-        print_json({"requests": [asdict(result) for result in results]})
-    elif not results:
-        say("Nothing to retry: no record is failed.")
-    else:
-        for result in results:
-            _tell(definition, result)
-    if any(result.failed for result in results):
-        raise typer.Exit(COMPLETE_EXCEPT)
-
-
-def _tell(definition: PipelineDefinition, result: RequestResult) -> None:
-    number = "Dry run" if result.decision_id is None else f"Request {result.decision_id}"
-    say(f"{number}, {result.stream}: {result.text}{'' if result.text.endswith('.') else '.'}")
-    if result.decision_id is not None and result.failed:
-        _tell_causes(definition, result)
-    if result.decision_id is None and result.differences is not None:
-        tell_differences(result.differences)
-
-
-def _tell_causes(definition: PipelineDefinition, result: RequestResult) -> None:
-    """Why records failed again; a dry run notes no causes."""
-    from rowtrail.checkpoints.record_id import RecordId
-
-    ids = [RecordId.parse(text) for text in result.failed[:NAMED]]
-    with ledger_of(definition) as ledger:
-        found = ledger.failures.list(result.stream, record_ids=ids)
-    for one in found:
-        why = cause(one.stage.value, one.error_class, one.message)
-        say(f"{one.record_id} failed at {one.stage.value}: {why}", hanging="  ")
-    if len(result.failed) > NAMED:
-        left = count(len(result.failed) - NAMED, "record")
-        say(f"… and {left} more; `rowtrail failures {result.stream}` lists them.")

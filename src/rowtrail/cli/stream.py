@@ -17,9 +17,10 @@ from rowtrail.cli.common import (
     read_pipeline,
 )
 from rowtrail.cli.output import print_json, say
+from rowtrail.cli.requests import carry_out
 
 app = typer.Typer(
-    help="Pauses, resumes, re-reads, renames or drops a stream.", no_args_is_help=True
+    help="Pauses, resumes, re-reads, fills, renames or drops a stream.", no_args_is_help=True
 )
 Name = Annotated[str, typer.Argument(help="The stream.", metavar="STREAM")]
 
@@ -69,6 +70,24 @@ def drop(
     """Forgets a stream that is no longer in the file; its target table stays."""
     confirm(f"Forget the position and the trails of {stream}?", yes=yes, json=json)
     _do("drop", stream, pipeline, json, f"{stream} is forgotten; its target table stays.")
+
+
+@app.command(epilog="Example: rowtrail stream backfill orders place --dry-run")
+def backfill(
+    stream: Name,
+    column: Annotated[str, typer.Argument(help="The column.", metavar="COLUMN")],
+    pipeline: PipelineFile = DEFAULT_FILE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Fills a column of rows that were loaded before it was there, from the source."""
+    from rowtrail.pipelines.backfill import backfill_request
+
+    definition = read_known_pipeline(pipeline, with_transforms=True)
+    request = backfill_request(definition, stream, column)
+    carry_out(definition, [request], dry_run=dry_run, json=json)
 
 
 def _do(action: str, stream: str, path: Path, json: bool, words: str) -> None:
