@@ -17,7 +17,7 @@ MOST_DIGITS = 38
 ANY = "*"
 """The entry of `types` for every column that cannot be mapped otherwise."""
 
-_NATURAL: Mapping[str, pa.DataType] = {
+NATURAL: Mapping[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int2": pa.int16(),
     "int4": pa.int32(),
@@ -38,6 +38,7 @@ _NATURAL: Mapping[str, pa.DataType] = {
         pa.string(),
     ),
 }
+"""Types of pg_catalog by their pg_type.typname; `numeric` is looked at by its digits."""
 WHOLE_NUMBERS: Mapping[str, int] = {"int2": -(2**15), "int4": -(2**31), "int8": -(2**63), "oid": 0}
 """Types of whole numbers, with the least value of each."""
 
@@ -90,7 +91,7 @@ def natural_type(column: TableColumn) -> pa.DataType | None:
         return None
     if column.type_name == "numeric":
         return _decimal(column.type_modifier)
-    return _NATURAL.get(column.type_name)
+    return NATURAL.get(column.type_name)
 
 
 def _decimal(modifier: int) -> pa.DataType | None:

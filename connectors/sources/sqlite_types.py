@@ -53,7 +53,7 @@ _WORDS = {
     _TIMESTAMP: "DATETIME TIMESTAMP|TIMESTAMP WITHOUT TIME ZONE",
     _TIMESTAMPTZ: "TIMESTAMPTZ|TIMESTAMP WITH TIME ZONE",
 }
-_DECIMALS = ("NUMERIC", "DECIMAL", "DEC", "NUMBER")
+DECIMALS = ("NUMERIC", "DECIMAL", "DEC", "NUMBER")
 _SHAPE = re.compile(r"(?P<name>[^()]*?)(?:\((?P<first>\d+)(?:,(?P<second>\d+))?\))?")
 
 
@@ -65,7 +65,8 @@ def _by_word() -> dict[str, pa.DataType]:
     return found
 
 
-_BY_WORD = _by_word()
+BY_WORD = _by_word()
+"""Declared types, in capitals and without a size, and what they are read as."""
 
 
 def affinity(declared: str) -> Affinity:
@@ -120,8 +121,8 @@ def declared_type(declared: str) -> pa.DataType | None:
     shape = _SHAPE.fullmatch(unsigned)
     if shape is None:
         return None
-    known = _BY_WORD.get(shape["name"])
-    if shape["name"] in _DECIMALS and shape["first"]:
+    known = BY_WORD.get(shape["name"])
+    if shape["name"] in DECIMALS and shape["first"]:
         precision, scale = int(shape["first"]), int(shape["second"] or 0)
         fits = 1 <= precision <= 38 and scale <= precision
         return pa.decimal128(precision, scale) if fits else None

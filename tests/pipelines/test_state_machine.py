@@ -125,13 +125,16 @@ class Lives(RuleBasedStateMachine):
             record_ids=() if key is None else (record(key),),
             from_stage=Stage.EXTRACT if fetched else None,
         )
+        pending = self._pending()
         certain = self._submit(request, crash or no_faults)
         self.model.retried(key, fetched=fetched, certain=certain)
+        self._take_up(pending, certain=certain)
 
     @rule(key=A_KEY, crash=MAYBE_A_CRASH, broken=BROKEN)
     def replay(self, key: int, crash: CrashAt | None, broken: bool | None) -> None:
         self._change_the_code(broken)
         request = Request(kind=DecisionKind.REPLAY, stream="orders", record_ids=(record(key),))
+        pending = self._pending()
         try:
             certain = self._submit(request, crash or no_faults)
         except ConfigurationError as error:
@@ -140,8 +143,10 @@ class Lives(RuleBasedStateMachine):
             with ledger_of(self.world) as ledger:
                 assert outcomes(ledger, key) == []
             self.crashed = False  # it came to carrying requests out, so after recovery
+            self._take_up(pending, certain=False)
         else:
             self.model.replayed(key, certain=certain)
+            self._take_up(pending, certain=certain)
 
     def _change_the_code(self, broken: bool | None) -> None:
         if broken is not None:
@@ -246,7 +251,8 @@ class Lives(RuleBasedStateMachine):
         return True
 
     def _take_up(self, pending: list[Decision], *, certain: bool = True) -> None:
-        """Requests that crashes left behind are carried out by the next run, before it reads."""
+        """Requests that crashes left behind are carried out by the next run, before it reads, and
+        by whoever carries out another request."""
         for decision in pending:
             keys = [one.key[0] for one in decision.record_ids]
             if decision.kind is DecisionKind.RETRY:
