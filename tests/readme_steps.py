@@ -1,6 +1,7 @@
-"""The commands that README.md shows, run as a person would type them, one shell for all.
+"""The commands that the docs show, run as a person would type them, one shell for all.
 
-`python -m tests.readme_steps` prints the section with the answers that the commands give now.
+`python -m tests.readme_steps` prints the README's section with the answers that the commands give
+now; with a page's path, that page.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SCHEMAS = ROOT / "docs" / "schemas.md"
 TITLE = "When a record fails"
 _MARK = "--- end of the answer ---"
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -67,8 +69,8 @@ def steady(text: str) -> str:
 
 
 def main() -> None:
-    """Prints the section, for README.md; the current folder must hold a fresh `demo`."""
-    text = section()
+    """Prints the section or the page; the current folder must hold a fresh `demo`."""
+    text = Path(sys.argv[1]).read_text("utf-8") if len(sys.argv) > 1 else section()
     told = iter(answers([command for command, _ in steps(text)], Path.cwd()))
 
     def with_answers(block: re.Match[str]) -> str:

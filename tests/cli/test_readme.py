@@ -1,4 +1,4 @@
-"""The README's section on a failed record, followed word by word."""
+"""The README's section on a failed record, and the page on schemas, followed word by word."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from rowtrail.cli import demo
 from tests import readme_steps
 
 
-def test_when_a_record_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = readme_steps.steps(readme_steps.section())
+@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md"])
+def test_what_is_shown_is_what_happens(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        readme_steps.section() if page == "README.md" else readme_steps.SCHEMAS.read_text("utf-8")
+    )
+    shown = readme_steps.steps(text)
     assert len(shown) > 10
     monkeypatch.chdir(tmp_path)
     demo.demo(tmp_path / "demo")
