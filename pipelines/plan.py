@@ -93,9 +93,9 @@ class Plan:
         return len(self.failures) - self.failed
 
     def failed_records(self) -> tuple[str, ...]:
-        """Without those that wait behind a failed one."""
+        """Each once, without those that wait behind a failed one."""
         failed = (one for one in self.failures if one.state is FailureState.FAILED)
-        return tuple(str(one.record_id) for one in failed)
+        return tuple(dict.fromkeys(str(one.record_id) for one in failed))
 
     def keys(self) -> pa.RecordBatch:
         return self.rows.select(list(self.target.schema.key))
@@ -130,6 +130,12 @@ class Plan:
     def load(self, receipt: Receipt, complete: Sequence[RecordId] = ()) -> Load:
         """`complete`: records of which nothing is held back once this is loaded."""
         now = datetime.now(UTC)
+        # Two changes of one record may have failed at different stages: its gap is of the newest.
+        gaps = {
+            str(failure.record_id): failure
+            for failure in sorted(self.failures, key=lambda one: one.version)
+            if _is_gap(failure)
+        }
         return Load(
             target=self.target,
             rows=self.rows,
@@ -139,13 +145,12 @@ class Plan:
             receipt=receipt,
             gaps_opened=tuple(
                 Gap(
-                    record=str(failure.record_id),
+                    record=record,
                     stage=failure.stage.value,
                     reason=failure.message,
                     since=now,
                 )
-                for failure in self.failures
-                if _is_gap(failure)
+                for record, failure in gaps.items()
             ),
             gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
