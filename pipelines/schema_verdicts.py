@@ -57,10 +57,7 @@ def column_verdicts(
     `source` is the shape of the rows at the source, `wanted` that of the rows after the transforms.
     """
     have = () if there is None else there.schema.columns
-    own = {
-        column.name: next((one for one in have if can.same_name(one.name, column.name)), None)
-        for column in wanted.columns
-    }
+    own = _by_wanted_name(wanted, have, can)
     known = [one.name for one in own.values() if one is not None]
     moved = _moved(known, [one.name for one in have if one.name in known])
     found = []
@@ -74,6 +71,17 @@ def column_verdicts(
                 verdict = replace(verdict, verdict=Verdict.ORDER)
         found.append(verdict)
     return (*found, *(_extra(one, source, there) for one in have if one.name not in known))
+
+
+def _by_wanted_name(
+    wanted: TableSchema, have: Sequence[Column], can: Capabilities
+) -> dict[str, Column | None]:
+    """What the target has for each column. Spelled alike nearly always: that is looked at first."""
+    alike = {one.name: one for one in have}
+    return {
+        name: alike.get(name) or next((one for one in have if can.same_name(one.name, name)), None)
+        for name in wanted.names
+    }
 
 
 def _moved(wanted: Sequence[str], have: Sequence[str]) -> set[str]:

@@ -38,6 +38,9 @@ from rowtrail.connectors.schema import Column, TableSchema
 COUNTED = 100_000
 """Rows of a table that are counted one by one; of a larger one their number is estimated."""
 
+MOST_COLUMNS = 1_600
+"""Of a table: MaxHeapAttributeNumber, https://www.postgresql.org/docs/current/limits.html."""
+
 _SYSTEM_COLUMNS = ("tableoid", "ctid", "xmin", "cmin", "xmax", "cmax")
 _TABLES = ("r", "p")  # pg_class.relkind: ordinary and partitioned
 
@@ -150,6 +153,7 @@ def plan(work: Connected, target: Target) -> list[str]:
     """
     table = PostgresName.parse(target.table)
     wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
+    _check_width(target)
     layout = read_layout(work, table)
     tombstones = read_layout(work, table.tombstones)
     if layout is None:
@@ -163,6 +167,15 @@ def plan(work: Connected, target: Target) -> list[str]:
     check_key(layout, target)
     statements = _widen(target, layout, wanted)
     return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
+
+
+def _check_width(target: Target) -> None:
+    columns = len(target.schema.columns) + len(VERSION_COLUMNS) + 1
+    if columns > MOST_COLUMNS:
+        raise ConfigurationError(
+            f"Table {target.table} of stream {target.stream} would have {columns:,} columns, with "
+            f"Rowtrail's own, and PostgreSQL takes {MOST_COLUMNS:,}. Leave some out with `exclude`."
+        )
 
 
 def check_target_names(target: Target) -> None:

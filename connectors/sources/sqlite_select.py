@@ -15,6 +15,11 @@ from rowtrail.connectors.sources.sqlite_connection import Connection, Parameters
 from rowtrail.connectors.sources.sqlite_table import quote
 from rowtrail.connectors.sources.sqlite_values import ValueReader, describe_misfit, raw_value
 
+_MOST_COLUMNS = 1_000
+"""Of one SELECT; SQLite takes 2,000 (SQLITE_MAX_COLUMN), and a table may have as many."""
+_MOST_TERMS = 500
+"""Of one sum: it is a tree as deep as that, and SQLite takes 1,000 (SQLITE_MAX_EXPR_DEPTH)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
@@ -92,17 +97,33 @@ def _fitted(
     """The converted columns, the extra ones, and how many NULLs the source itself has in them."""
     references = [query.reference(reader.name) for reader in readers]
     parts = [reader.select(ref) for reader, ref in zip(readers, references, strict=True)]
-    nulls = " + ".join(f"({reference} IS NULL)" for reference in references)
-    listed = [*(expression for part in parts for expression in part), nulls, *query.extra]
-    names = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(listed))
-    found = connection.query(f"SELECT {names} {query.tail}", query.parameters, rows=query.rows)
+    nulls = [
+        " + ".join(
+            f"({reference} IS NULL)" for reference in references[start : start + _MOST_TERMS]
+        )
+        for start in range(0, len(references), _MOST_TERMS)
+    ]
+    listed = [*(expression for part in parts for expression in part), *nulls, *query.extra]
+    found = _columns(connection, query, listed)
     columns, at = [], 0
     for reader, part in zip(readers, parts, strict=True):
-        columns.append(reader.convert(found.columns[at : at + len(part)]))
+        columns.append(reader.convert(found[at : at + len(part)]))
         at += len(part)
     schema = pa.schema([(reader.name, reader.type) for reader in readers])
     rows = pa.RecordBatch.from_arrays(columns, schema=schema)
-    return rows, tuple(found.columns[at + 1 :]), pc.sum(found.column(at)).as_py() or 0
+    extra = at + len(nulls)
+    return rows, tuple(found[extra:]), sum(pc.sum(one).as_py() or 0 for one in found[at:extra])
+
+
+def _columns(connection: Connection, query: Query, listed: Sequence[str]) -> list[pa.Array]:
+    """What these expressions give, in as many SELECTs as it takes: a transaction sees one state."""
+    found: list[pa.Array] = []
+    for start in range(0, len(listed), _MOST_COLUMNS):
+        some = listed[start : start + _MOST_COLUMNS]
+        names = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(some))
+        part = connection.query(f"SELECT {names} {query.tail}", query.parameters, rows=query.rows)
+        found += part.columns
+    return found
 
 
 def _raw(
@@ -118,13 +139,9 @@ def _raw(
             f"CASE WHEN {number} THEN quote({c}) WHEN typeof({c}) = 'text' THEN {c} END",
             f"CASE WHEN typeof({c}) = 'blob' THEN {c} END",
         ]
-    names = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(listed))
-    found = connection.query(f"SELECT {names} {query.tail}", query.parameters, rows=query.rows)
-    values = [
-        pc.coalesce(_bytes(found.column(n)), _bytes(found.column(n + 1)))
-        for n in range(1, len(listed), 3)
-    ]
-    return found.columns[0::3], values
+    found = _columns(connection, query, listed)
+    values = [pc.coalesce(_bytes(found[n]), _bytes(found[n + 1])) for n in range(1, len(listed), 3)]
+    return found[0::3], values
 
 
 def _bytes(array: pa.Array) -> pa.Array:
