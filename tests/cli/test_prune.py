@@ -11,8 +11,12 @@ import pytest
 from tests.cli.place import FILE, PICKY, Place
 
 SECRET = "a-note-of-the-row"
-TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
 YES = ("--older-than", "0d", "--yes")
+
+
+def today() -> str:
+    """Not once for all tests: they may begin before midnight."""
+    return f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 def ledger_files(place: Place) -> bytes:
@@ -89,10 +93,10 @@ def test_a_pruned_image_is_in_no_file_of_the_ledger(place: Place) -> None:
     assert place.type("prune", *YES, "--images", "--open").code == 0
     assert SECRET.encode() not in ledger_files(place)
     told = place.type("record", "orders", "1").out
-    assert f"Image   none is kept (pruned on {TODAY}); a retry reads the row" in told
+    assert f"Image   none is kept (pruned on {today()}); a retry reads the row" in told
     place.use_transform("def picky(orders):\n    return orders\n")
     answer = place.type("retry", "orders", "1")
-    assert f"from the row at the source (no image: pruned on {TODAY}): 1 loaded" in answer.out
+    assert f"from the row at the source (no image: pruned on {today()}): 1 loaded" in answer.out
     assert place.loaded() == {1, 2}
 
 
@@ -104,14 +108,14 @@ def test_a_record_whose_trail_was_pruned_says_so(story: Place) -> None:
     gone = story.type("record", "orders", "1")
     assert gone.code == 1
     assert "The ledger knows nothing of orders:1 now." in gone.out
-    assert f"was pruned on {TODAY}" in gone.out and "it may have been seen before" in gone.out
+    assert f"was pruned on {today()}" in gone.out and "it may have been seen before" in gone.out
     assert "never seen" not in gone.out
     assert "came after the last run" in gone.out, "or so it may be"
     never = story.type("record", "orders", "99")
     assert "it may have been seen before" in never.out, "that is all that can be said"
     kept = story.type("record", "orders", "4")
     assert kept.code == 0 and "is in the warehouse" in kept.out
-    assert f"pruned on {TODAY}" in kept.out and "there may have been more" in kept.out
+    assert f"pruned on {today()}" in kept.out and "there may have been more" in kept.out
     document = story.type("record", "orders", "1", "--json").document
     assert (document["state"], document["trail"]) == ("unknown", [])
     assert [one["what"] for one in document["pruned"]] == ["trails"]
@@ -160,7 +164,7 @@ def test_a_replay_of_what_may_have_been_pruned_says_so(story: Place) -> None:
     answer = story.type("replay", "orders", "6")
     assert answer.code == 2
     assert "the ledger knows nothing of it now" in answer.err
-    assert f"were pruned on {TODAY}" in answer.err
+    assert f"were pruned on {today()}" in answer.err
 
 
 def test_a_replay_by_run_or_time_says_what_may_be_missing(story: Place) -> None:
@@ -170,8 +174,8 @@ def test_a_replay_by_run_or_time_says_what_may_be_missing(story: Place) -> None:
     assert story.type("prune", "--trails", *YES).code == 0
     for line in (("--run", "last"), ("--since", "1h")):
         told = " ".join(story.type("replay", "orders", *line, "--dry-run").out.split())
-        assert f"{words} {TODAY}" in told
-        assert f"were pruned on {TODAY}, so that there may have been more records" in told
+        assert f"{words} {today()}" in told
+        assert f"were pruned on {today()}, so that there may have been more records" in told
     assert words not in story.type("replay", "orders", "--where", "id = 1", "--dry-run").out
     story.put((7, 7, "good"))
     assert story.type("run").code == 3

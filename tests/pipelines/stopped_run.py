@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,9 @@ def _behind(path: Path, pipeline: str) -> Ledger:
 def _stop() -> None:
     # It stands still for as long as its lease lives, so for more than two heartbeats.
     lease.HEARTBEAT = 0
+    # The next batch is read ahead by then: a process that is stopped while it reads a SQLite file
+    # keeps everybody else from writing to it.
+    time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGSTOP)
 
 

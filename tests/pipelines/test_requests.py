@@ -98,6 +98,6 @@ def test_a_run_says_what_older_rows_lack(world: World) -> None:
     world.sql("ALTER TABLE orders ADD COLUMN colour TEXT DEFAULT 'red'")
     pipeline.run(reporter=Listening())
     assert any("nothing in the new column colour" in text for text in told)
-    assert any("rowtrail run --resnapshot orders" in text for text in told)
+    assert any("rowtrail stream backfill orders colour" in text for text in told)
     pipeline.run(resnapshot=["orders"])
     assert world.query("SELECT colour FROM orders") == [("red",)]
