@@ -58,6 +58,8 @@ _PARTS = re.compile(
             r"\bprecision \d+, scale \d+)",
             r"\b(?P<pandas>unable to parse: |date string ).*?(?=, at position| not likely|$)",
             rf"(?P<quoted>{_QUOTED})",
+            # Python ends a long quotation after 200 signs, without its second quote.
+            r"(?P<cut>(?<!\w)['\"].{150,}$)",
             r"(?P<url>\b[a-z][a-z+.-]*://[^\s'\"]+)",
             r"(?P<mail>[\w.+-]+@[\w-]+(?:\.[\w-]+)*)",
             r"(?P<path>(?<![\w/.])(?:[a-z]:)?(?:~|\.{1,2})?[/\\][^\s'\",;:()]+)",

@@ -92,6 +92,8 @@ def test_values_that_libraries_quote(action: Callable[[str], object]) -> None:
 @example("'")
 @example("\"'")
 @example("' at 1")
+@example("0" * 300)
+@example("it's " * 60)
 def test_any_text_that_python_quotes(value: str) -> None:
     with pytest.raises(ValueError) as caught:
         int(f"{value}_")
