@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,20 @@ class Notes(Silent):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+
+class AfterBatch(Notes):
+    """Does something once, when so many batches are done."""
+
+    def __init__(self, number: int, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._left = number
+        self._action = action
+
+    def batch_done(self, name: str, batch: object) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._action()
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from rowtrail import Pipeline, Stream
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.results import RunResult
-from tests.pipelines.copied_table import CopiedTable, Notes
+from tests.pipelines.copied_table import AfterBatch, CopiedTable, Notes
 
 ALL_BUT_SEEN = ["id", "amount", "note"]
 
@@ -270,20 +269,6 @@ def test_without_a_lock_file_nothing_can_be_agreed_on(each_pair: CopiedTable) ->
         each_pair.pipeline(capture="snapshot").accept_schemas()
 
 
-class AfterBatches(Notes):
-    """Does something once, when so many batches are done."""
-
-    def __init__(self, left: int, action: Callable[[], object]) -> None:
-        super().__init__()
-        self._left = left
-        self._action = action
-
-    def batch_done(self, name: str, batch: object) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._action()
-
-
 @pytest.mark.parametrize("mode", ["freeze", "discard", "quarantine", "evolve"])
 @pytest.mark.parametrize("capture", ["log", "trigger", "cursor", "snapshot"])
 def test_a_new_column_in_mid_run(each_pair: CopiedTable, capture: str, mode: str) -> None:
@@ -302,7 +287,7 @@ def test_a_new_column_in_mid_run(each_pair: CopiedTable, capture: str, mode: str
             each_pair.change(f"UPDATE orders SET {name} = 'x', seen = {now} WHERE id % 50 = 0")
 
         each_pair.change(f"UPDATE orders SET note = note || '.', seen = {now}")
-        told = AfterBatches(2, add)
+        told = AfterBatch(2, add)
         result = pipeline.run(reporter=told)
         again = pipeline.run()
         error = result.streams["orders"].error or again.streams["orders"].error

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from rowtrail import Pipeline, Stream
-from tests.pipelines.copied_table import CopiedTable
-from tests.pipelines.test_contracts import AfterBatches, retype, rows
+from tests.pipelines.copied_table import AfterBatch, CopiedTable
+from tests.pipelines.test_contracts import retype, rows
 
 
 @pytest.fixture(params=["log", "trigger", "cursor", "snapshot"])
@@ -54,7 +54,7 @@ def test_a_column_is_dropped(each_pair: CopiedTable, pipeline: Pipeline) -> None
         each_pair.change("ALTER TABLE orders DROP COLUMN note")
         each_pair.change(f"UPDATE orders SET amount = 1, seen = {now(each_pair)} WHERE id % 9 = 0")
 
-    first = pipeline.run(reporter=AfterBatches(2, drop)).streams["orders"]
+    first = pipeline.run(reporter=AfterBatch(2, drop)).streams["orders"]
     assert first.error is None or "note" in first.error
     assert pipeline.run().complete
     assert rows(each_pair, "id, amount") == source_rows(each_pair, "id, amount")
@@ -67,7 +67,7 @@ def test_a_column_is_renamed(each_pair: CopiedTable, pipeline: Pipeline) -> None
         each_pair.change("ALTER TABLE orders RENAME COLUMN note TO remark")
         each_pair.change(f"UPDATE orders SET remark = 'x', seen = {now(each_pair)} WHERE id = 99")
 
-    told = AfterBatches(2, rename)
+    told = AfterBatch(2, rename)
     first = pipeline.run(reporter=told).streams["orders"]
     assert first.error is None or "note" in first.error
     assert pipeline.run(reporter=told).complete
@@ -84,7 +84,7 @@ def test_a_type_is_widened(each_pair: CopiedTable, pipeline: Pipeline) -> None:
             f"UPDATE orders SET amount = 1.2345, seen = {now(each_pair)} WHERE id % 9 = 0"
         )
 
-    first = pipeline.run(reporter=AfterBatches(2, widen)).streams["orders"]
+    first = pipeline.run(reporter=AfterBatch(2, widen)).streams["orders"]
     error = first.error or pipeline.run().streams["orders"].error
     assert error is not None and "Column amount of table orders" in error
     before = rows(each_pair, "id, amount")

@@ -24,7 +24,7 @@ from rowtrail import Breakers, Pipeline, Stream
 from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.pipelines import retrying
 from rowtrail.pipelines.results import RunResult
-from tests.pipelines.copied_table import CopiedTable, Notes
+from tests.pipelines.copied_table import AfterBatch, CopiedTable, Notes
 from tests.postgres_server import PostgresServer
 from tests.small_disk import resize, small_disk
 from tests.soak import SOAK
@@ -55,20 +55,6 @@ def run(url: str, *statements: str) -> list[tuple[Any, ...]]:
         for statement in statements:
             cursor = connection.execute(statement.encode())
         return cursor.fetchall() if cursor.description else []
-
-
-class AfterBatch(Notes):
-    """Does something once, when so many batches are done."""
-
-    def __init__(self, number: int, action: Callable[[], object]) -> None:
-        super().__init__()
-        self._left = number
-        self._action = action
-
-    def batch_done(self, name: str, batch: object) -> None:
-        self._left -= 1
-        if self._left == 0:
-            self._action()
 
 
 class Outage:
