@@ -69,14 +69,18 @@ def read_lock(path: Path, pipeline: str) -> LockFile:
 
 def write_lock(lock: LockFile) -> None:
     """Puts it in the place of the one before, in one step."""
+    made: Path | None = None
     try:
         with NamedTemporaryFile(
             "w", dir=lock.path.parent, prefix=lock.path.name, delete=False, encoding="utf-8"
         ) as file:
+            made = Path(file.name)
             file.write(_text(lock))
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(lock.path)
+        made.chmod(0o644)
+        made.replace(lock.path)
     except OSError as error:
+        if made is not None:
+            made.unlink(missing_ok=True)
         raise ConfigurationError(
             f"The lock file {lock.path} cannot be written: {error.strerror}."
         ) from error

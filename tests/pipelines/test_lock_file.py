@@ -99,3 +99,11 @@ def test_what_cannot_be_read_or_written(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere" / "shop.lock"
     with pytest.raises(ConfigurationError, match="cannot be written: No such file"):
         write_lock(LockFile(path=nowhere, pipeline="shop"))
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "shop.lock"
+    path.mkdir()
+    with pytest.raises(ConfigurationError, match="cannot be written: Is a directory"):
+        write_lock(LockFile(path=path, pipeline="shop"))
+    assert list(tmp_path.iterdir()) == [path]
