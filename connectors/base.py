@@ -33,6 +33,7 @@ class Deletes(StrEnum):
 
     SOFT = "soft"  # the row stays, `_rowtrail_deleted_at` is set
     HARD = "hard"  # the row goes, a tombstone stays
+    HISTORY = "history"  # every version of a row stays (SCD2); a delete ends the last one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,7 +315,10 @@ class Receipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """All that one destination transaction does. Keys are unique within it."""
+    """All that one destination transaction does.
+
+    Keys are unique within it. Where the target keeps the history, keys with their versions are.
+    """
 
     target: Target
     rows: pa.RecordBatch  # of target.schema.arrow(); only the key is set for deletes
@@ -325,6 +329,8 @@ class Load:
     gaps_opened: tuple[Gap, ...] = ()
     gaps_closed: tuple[str, ...] = ()  # record ids whose gap, if any, is no more
     watermark: datetime | None = None
+    committed_at: pa.Array | None = None  # as `Changes.committed_at`; for history alone
+    read_at: datetime | None = None  # as `Changes.read_at`; None: now
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from rowtrail.connectors.schema import TableSchema
 
 OPERATION_TYPE = pa.uint8()
+INSTANT_TYPE = pa.timestamp("us", tz="UTC")
 
 
 class Operation(IntEnum):
@@ -76,9 +77,15 @@ class Changes:
     with the last one; the ledger keeps it and `Known.pages` gives it back. In key order."""
     read_complete: bool = False
     """True on the last changes of a full or bounded read: the pages of earlier reads can go."""
+    committed_at: pa.Array | None = field(default=None, repr=False)
+    """INSTANT_TYPE: when the source committed each change. NULL, or None for all, where it tells
+    only what a row is now: such a change is a row as it was read, and no event of its own."""
+    read_at: datetime | None = None  # when such rows were read (UTC); None: just now
 
     def __post_init__(self) -> None:
         lengths = {len(self.rows), len(self.operations), len(self.versions)}
+        if self.committed_at is not None:
+            lengths.add(len(self.committed_at))
         if len(lengths) != 1:
             raise ValueError(f"changes of {self.stream} have uneven lengths: {sorted(lengths)}")
 
@@ -96,6 +103,7 @@ class Changes:
             rows=self.rows.take(indices),
             operations=self.operations.take(indices),
             versions=self.versions.take(indices),
+            committed_at=None if self.committed_at is None else self.committed_at.take(indices),
         )
 
     def with_revision(self, revision: int) -> Changes:

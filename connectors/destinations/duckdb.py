@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import (
     Capabilities,
+    Deletes,
     Fence,
     Load,
     Receipt,
@@ -25,6 +26,7 @@ from rowtrail.connectors.destinations.duckdb_file import (
     open_file,
     prepare_private_log,
 )
+from rowtrail.connectors.destinations.duckdb_history import merge_history
 from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
 from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout
 from rowtrail.connectors.destinations.duckdb_memory import Memory
@@ -111,7 +113,8 @@ class DuckdbDestination:
             if known is not None:
                 return receipts.row_mask(known, len(load.rows))
             with translated(doing, record=True):
-                superseded = merge(work, self._layout(load.target), load, self._memory)
+                merging = merge_history if load.target.deletes is Deletes.HISTORY else merge
+                superseded = merging(work, self._layout(load.target), load, self._memory)
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
         return pa.array(superseded)

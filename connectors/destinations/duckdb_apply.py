@@ -32,7 +32,7 @@ from rowtrail.connectors.schema import TableSchema
 
 Mask = npt.NDArray[np.bool_]
 
-_ASIDE = "_rowtrail_aside"
+ASIDE = "_rowtrail_aside"
 _PLACES = "_rowtrail_places"
 
 
@@ -41,8 +41,9 @@ class Batch:
     """A load's rows with what the merge adds to them."""
 
     schema: TableSchema
-    rows: pa.Table  # the load's columns, VERSION_COLUMNS, FILTERED and the row's number as ROW
+    rows: pa.Table  # the load's columns, `own`, FILTERED and the row's number as ROW
     written_at: datetime
+    own: tuple[str, ...] = VERSION_COLUMNS  # Rowtrail's columns that a row of the table has
 
     @classmethod
     def of(cls, load: Load) -> Batch:
@@ -92,34 +93,34 @@ def apply(work: Transaction, layout: Layout, batch: Batch, merge: Merge) -> None
     """Old rows go before new ones come, so that rows may swap the values of a unique index that
     someone put on the table."""
     _mark(work, layout, batch, merge.marked)
-    extra = _extra_columns(layout, batch.schema)
+    extra = extra_columns(layout, batch.schema)
     if extra and len(merge.removed):
-        _set_aside(work, layout.table, quoted(extra, "t."), merge.removed)
-        _delete(work, layout.table, merge.removed)
-        _insert_with_extra(work, layout.table, batch, merge.insert, extra)
+        set_aside(work, layout.table, quoted(extra, "t."), merge.removed)
+        delete(work, layout.table, merge.removed)
+        insert_with_extra(work, layout.table, batch, merge.insert, extra)
     else:
-        _delete(work, layout.table, merge.removed)
-        _insert(work, layout.table, batch, merge.insert)
-    _delete(work, layout.table.tombstones, merge.unburied)
+        delete(work, layout.table, merge.removed)
+        insert(work, layout.table, batch, merge.insert)
+    delete(work, layout.table.tombstones, merge.unburied)
     _bury(work, layout.table.tombstones, batch, merge.bury)
 
 
-def _extra_columns(layout: Layout, schema: TableSchema) -> list[str]:
+def extra_columns(layout: Layout, schema: TableSchema) -> list[str]:
     """Columns that the stream does not bring: dropped at the source, or added by the target's
     users. Rows that are replaced keep what they hold there."""
     brought = {fold(name) for name in schema.names}
     return [name for name in layout.columns if fold(name) not in brought]
 
 
-def _set_aside(work: Transaction, table: TableName, columns: str, hits: Hits) -> None:
+def set_aside(work: Transaction, table: TableName, columns: str, hits: Hits) -> None:
     places = work.view(_PLACES, hits.table())
     work.run(
-        f"CREATE OR REPLACE TEMP TABLE {_ASIDE} AS SELECT p.{ROW}, {columns} "
+        f"CREATE OR REPLACE TEMP TABLE {ASIDE} AS SELECT p.{ROW}, {columns} "
         f"FROM {table.sql} AS t JOIN {places} AS p ON t.rowid = p.place"
     )
 
 
-def _delete(work: Transaction, table: TableName, hits: Hits) -> None:
+def delete(work: Transaction, table: TableName, hits: Hits) -> None:
     if len(hits):
         places = work.view(_PLACES, hits.table())
         work.run(f"DELETE FROM {table.sql} WHERE rowid IN (SELECT place FROM {places})")
@@ -129,8 +130,8 @@ def _mark(work: Transaction, layout: Layout, batch: Batch, hits: Hits) -> None:
     """Soft deletes: the row stays, with the delete's version and the time of its first delete."""
     if not len(hits):
         return
-    _set_aside(work, layout.table, "t.*", hits)
-    _delete(work, layout.table, hits)
+    set_aside(work, layout.table, "t.*", hits)
+    delete(work, layout.table, hits)
     versions = batch.rows.select([ROW, *VERSION_COLUMNS]).take(pa.array(hits.rows))
     marks = work.view("_rowtrail_marks", versions)
     kept = [name for name in layout.types if name not in (*VERSION_COLUMNS, DELETED_AT)]
@@ -138,18 +139,18 @@ def _mark(work: Transaction, layout: Layout, batch: Batch, hits: Hits) -> None:
         f"INSERT INTO {layout.table.sql} "
         f"({quoted(kept)}, {quoted(VERSION_COLUMNS)}, {DELETED_AT}) "
         f"SELECT {quoted(kept, 'a.')}, {quoted(VERSION_COLUMNS, 'm.')}, "
-        f"coalesce(a.{DELETED_AT}, ?) FROM {_ASIDE} AS a JOIN {marks} AS m USING ({ROW})",
+        f"coalesce(a.{DELETED_AT}, ?) FROM {ASIDE} AS a JOIN {marks} AS m USING ({ROW})",
         [batch.written_at],
     )
 
 
-def _insert(work: Transaction, table: TableName, batch: Batch, mask: Mask) -> None:
+def insert(work: Transaction, table: TableName, batch: Batch, mask: Mask) -> None:
     if mask.any():
         into, fresh = _fresh(work, batch, mask)
         work.run(f"INSERT INTO {table.sql} ({into}) SELECT {into} FROM {fresh}")
 
 
-def _insert_with_extra(
+def insert_with_extra(
     work: Transaction, table: TableName, batch: Batch, mask: Mask, extra: list[str]
 ) -> None:
     """Replaced rows take what was set aside; new ones the columns' defaults."""
@@ -158,18 +159,18 @@ def _insert_with_extra(
     into, fresh = _fresh(work, batch, mask)
     work.run(
         f"INSERT INTO {table.sql} ({into}, {quoted(extra)}) "
-        f"SELECT {into}, {quoted(extra)} FROM {fresh} JOIN {_ASIDE} USING ({ROW})"
+        f"SELECT {into}, {quoted(extra)} FROM {fresh} JOIN {ASIDE} USING ({ROW})"
     )
     work.run(
         f"INSERT INTO {table.sql} ({into}) "
-        f"SELECT {into} FROM {fresh} ANTI JOIN {_ASIDE} USING ({ROW})"
+        f"SELECT {into} FROM {fresh} ANTI JOIN {ASIDE} USING ({ROW})"
     )
 
 
 def _fresh(work: Transaction, batch: Batch, mask: Mask) -> tuple[str, str]:
     """The columns to insert into, and the chosen rows of the batch as a table expression."""
     rows = work.view("_rowtrail_chosen", batch.chosen(mask))
-    into, values = _with_hash(batch.schema, [*batch.schema.names, *VERSION_COLUMNS])
+    into, values = with_hash(batch.schema, [*batch.schema.names, *batch.own])
     return into, f"(SELECT {values}, {ROW} FROM {rows}) AS _rowtrail_fresh"
 
 
@@ -177,14 +178,14 @@ def _bury(work: Transaction, table: TableName, batch: Batch, mask: Mask) -> None
     if not mask.any():
         return
     graves = work.view("_rowtrail_graves", batch.chosen(mask))
-    into, values = _with_hash(batch.schema, [*batch.schema.key, *VERSION_COLUMNS, FILTERED])
+    into, values = with_hash(batch.schema, [*batch.schema.key, *VERSION_COLUMNS, FILTERED])
     work.run(
         f"INSERT INTO {table.sql} ({into}, {DELETED_AT}) SELECT {values}, ? FROM {graves}",
         [batch.written_at],
     )
 
 
-def _with_hash(schema: TableSchema, columns: list[str]) -> tuple[str, str]:
+def with_hash(schema: TableSchema, columns: list[str]) -> tuple[str, str]:
     """Columns to insert into, and what to select for them; the key's hash among them if kept."""
     names = quoted(columns)
     if not key_is_hashed(schema):

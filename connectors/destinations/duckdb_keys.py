@@ -8,8 +8,9 @@ import pyarrow as pa
 from rowtrail.connectors.base import Target
 from rowtrail.connectors.destinations.duckdb_sql import fetch_arrow
 from rowtrail.connectors.destinations.duckdb_types import column_type
+from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.layout import Layout
-from rowtrail.connectors.destinations.names import DELETED_AT, FILTERED, quote, quoted
+from rowtrail.connectors.destinations.names import FILTERED, quote, quoted
 
 Key = tuple[object, ...]
 
@@ -33,13 +34,13 @@ def read_keys(
     """
     key = target.schema.key
     range_sql, bounds = _range(target, after, upto)
-    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
     table = fetch_arrow(
         connection,
         f"SELECT {quoted(key)}, true AS present FROM {layout.table.sql} "
-        f"WHERE {live} AND {range_sql} "
-        f"UNION ALL SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} "
-        f"WHERE {FILTERED} AND {range_sql} ORDER BY {quoted(key)} LIMIT ?",
+        f"WHERE {layout.is_live} AND {range_sql} "
+        f"UNION ALL SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} AS t "
+        f"WHERE {FILTERED} AND {range_sql}{last_gone(layout, key, 't')} "
+        f"ORDER BY {quoted(key)} LIMIT ?",
         [*bounds, *bounds, limit],
     )
     schema = _schema(target)  # which may spell a name in another case than the table

@@ -13,6 +13,7 @@ from rowtrail.connectors.destinations.duckdb_types import column_type, takes
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
+    check_history,
     check_names,
     not_ours,
     too_narrow,
@@ -20,6 +21,9 @@ from rowtrail.connectors.destinations.layout import (
 from rowtrail.connectors.destinations.names import (
     DELETED_AT,
     FILTERED,
+    IS_CURRENT,
+    VALID_FROM,
+    VALID_TO,
     VERSION_COLUMNS,
     TableName,
     fold,
@@ -61,8 +65,7 @@ def describe(
         name: (nullable == "YES", default is not None)
         for name, _, nullable, _, default, *_ in run(connection, f"DESCRIBE {table.sql}")
     }
-    live = f" WHERE {DELETED_AT} IS NULL" if layout.has(DELETED_AT) else ""
-    rows = run(connection, f"SELECT count(*) FROM {table.sql}{live}")[0][0]
+    rows = run(connection, f"SELECT count(*) FROM {table.sql} WHERE {layout.is_live}")[0][0]
     schema = TableSchema(
         table=name,
         columns=tuple(
@@ -132,6 +135,7 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
         return [*_create_schema(connection, table), *_create(target, table, wanted)]
     if not layout.is_ours:
         raise not_ours(target)
+    check_history(layout, target)
     if tombstones is not None:
         _check_key(target, tombstones)
     statements = _widen(target, layout, wanted)
@@ -178,6 +182,9 @@ def _create(target: Target, table: TableName, wanted: Mapping[str, str]) -> list
     columns += _own_columns(target.schema)
     if target.deletes is Deletes.SOFT:
         columns.append(f"{DELETED_AT} TIMESTAMPTZ")
+    if target.deletes is Deletes.HISTORY:
+        columns.append(f"{VALID_FROM} TIMESTAMPTZ NOT NULL")
+        columns += [f"{VALID_TO} TIMESTAMPTZ", f"{IS_CURRENT} BOOLEAN NOT NULL"]
     return [
         f"CREATE TABLE {table.sql} ({', '.join(columns)})",
         _create_tombstones(target, table, wanted),

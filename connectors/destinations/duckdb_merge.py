@@ -72,7 +72,7 @@ def _decide(load: Load, applied: Mask, present: Hits, buried: Hits) -> Merge:
     )
 
 
-def _uses_hash(batch: Batch) -> bool:
+def uses_hash(batch: Batch) -> bool:
     return len(batch.rows) <= FEW and key_is_hashed(batch.schema)
 
 
@@ -80,7 +80,7 @@ def _incoming(work: Transaction, batch: Batch) -> str:
     """The keys, versions and row numbers as a table expression."""
     columns = [*batch.schema.key, *VERSION_COLUMNS, ROW]
     rows = work.view("_rowtrail_incoming", batch.rows.select(columns))
-    if not _uses_hash(batch):
+    if not uses_hash(batch):
         return rows
     return f"(SELECT *, {key_hash(batch.schema)} AS {KEY_HASH} FROM {rows})"
 
@@ -99,7 +99,7 @@ def _check_keys_are_unique(work: Transaction, load: Load, incoming: str) -> None
         )
 
 
-def _may_have_some(work: Transaction, table: TableName, batch: Batch) -> bool:
+def may_have_some(work: Transaction, table: TableName, batch: Batch) -> bool:
     """Whether the table has a row in the range of the keys: there is none in most first reads, and
     that is told by the bounds of row groups alone."""
     name = batch.schema.key[0]
@@ -123,9 +123,9 @@ def _has_bounds(kind: pa.DataType) -> bool:
 
 def _locate(work: Transaction, table: TableName, batch: Batch, incoming: str) -> Hits:
     """One scan of the key's columns; row groups outside the keys' range are skipped."""
-    if not _may_have_some(work, table, batch):
+    if not may_have_some(work, table, batch):
         return _NOWHERE
-    names = (*batch.schema.key, KEY_HASH) if _uses_hash(batch) else batch.schema.key
+    names = (*batch.schema.key, KEY_HASH) if uses_hash(batch) else batch.schema.key
     same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in names)
     found: pa.Table = work.arrow(
         f"SELECT s.{ROW} AS n, t.rowid AS place, ({quoted(VERSION_COLUMNS, 't.')}) >= "

@@ -44,7 +44,7 @@ def read_rows(
         view = work.view("_rowtrail_keys", keys.append_column(ROW, numbers))
         hashes = f", {key_hash(target.schema)} AS {KEY_HASH}" if hashed else ""
         asked = f"SELECT *{hashes} FROM {view}"
-        found = work.arrow(rows_query(layout, asked, columns, same_key))
+        found = work.arrow(rows_query(layout, asked, columns, same_key, target.schema.key))
         empty = fetch_arrow(connection, f"SELECT * FROM {layout.table.sql} LIMIT 0").schema
     types = {name: empty.field(spelled(layout, name) or name).type for name in columns}
     return rows_there(keys, found, pa.schema(list(types.items())))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from rowtrail.connectors.base import Target
+from rowtrail.connectors.base import Deletes, Target
 from rowtrail.connectors.destinations.names import (
+    DELETED_AT,
+    IS_CURRENT,
+    VALID_FROM,
     VERSION_COLUMNS,
     TableName,
     is_reserved,
@@ -34,6 +37,17 @@ class Layout:
     @property
     def is_ours(self) -> bool:
         return all(name in self.types for name in VERSION_COLUMNS)
+
+    @property
+    def keeps_history(self) -> bool:
+        return self.has(VALID_FROM)
+
+    @property
+    def is_live(self) -> str:
+        """The condition, of a row of the table, that the source has it."""
+        if self.keeps_history:
+            return IS_CURRENT
+        return f"{DELETED_AT} IS NULL" if self.has(DELETED_AT) else "true"
 
 
 def check_names(target: Target, database: str) -> None:
@@ -67,6 +81,21 @@ def not_ours(target: Target) -> ConfigurationError:
         f"Table {target.table}, which stream {target.stream} is to fill, is there already and "
         f"was not made by Rowtrail. It was left as it is; name another table for the stream, "
         f"or drop this one."
+    )
+
+
+def check_history(layout: Layout, target: Target) -> None:
+    """Raises ConfigurationError where the table keeps the history and the target does not, or the
+    other way round."""
+    wanted = target.deletes is Deletes.HISTORY
+    if layout.keeps_history == wanted:
+        return
+    has = "one row for each version of a record" if layout.keeps_history else "one row a record"
+    before = "history" if layout.keeps_history else "soft"
+    raise ConfigurationError(
+        f"Table {target.table} has {has}, and stream {target.stream} now has "
+        f'deletes = "{target.deletes}". Name another table for the stream with `target`, or put '
+        f'back what it had (deletes = "{before}").'
     )
 
 

@@ -12,6 +12,10 @@ from rowtrail.connectors.schema import RESERVED_PREFIX
 VERSION_COLUMNS = tuple(f"{RESERVED_PREFIX}{part}" for part in Version._fields)
 DELETED_AT = f"{RESERVED_PREFIX}deleted_at"
 FILTERED = f"{RESERVED_PREFIX}filtered"
+VALID_FROM = f"{RESERVED_PREFIX}valid_from"
+VALID_TO = f"{RESERVED_PREFIX}valid_to"
+IS_CURRENT = f"{RESERVED_PREFIX}is_current"
+HISTORY_COLUMNS = (VALID_FROM, VALID_TO, IS_CURRENT)
 ROW = f"{RESERVED_PREFIX}row"
 TOMBSTONES_PREFIX = f"{RESERVED_PREFIX}tombstones_"
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import (
     Capabilities,
+    Deletes,
     Fence,
     Load,
     Receipt,
@@ -22,6 +23,7 @@ from rowtrail.connectors.destinations.claims import Claim
 from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
 from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, table_is_gone
 from rowtrail.connectors.destinations.owner import hold
+from rowtrail.connectors.destinations.postgres_history import merge_history
 from rowtrail.connectors.destinations.postgres_keys import keys_query, keys_schema, read_keys
 from rowtrail.connectors.destinations.postgres_layout import (
     PostgresLayout,
@@ -114,7 +116,8 @@ class PostgresDestination:
                 return receipts.row_mask(known, len(load.rows))
             layout = self._layout(work, target)
             with translated(doing, self._name, record=True):
-                superseded = merge(work, layout, load)
+                merging = merge_history if target.deletes is Deletes.HISTORY else merge
+                superseded = merging(work, layout, load)
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
         return pa.array(superseded)

@@ -27,6 +27,7 @@ from rowtrail.connectors.destinations.postgres_layout import PostgresLayout
 from rowtrail.connectors.destinations.postgres_sql import PostgresName, Transaction, instant
 from rowtrail.connectors.destinations.postgres_staging import DELETE
 from rowtrail.connectors.destinations.postgres_types import column_type
+from rowtrail.connectors.schema import TableSchema
 
 _ASIDE = "pg_temp._rowtrail_aside"
 _NEWER = f"({quoted(VERSION_COLUMNS, 't.')}) >= ({quoted(VERSION_COLUMNS, 's.')})"
@@ -174,16 +175,19 @@ class Staged:
 
     @property
     def _same_key(self) -> str:
-        """Between `s` and `t`. A key that is wider in the table is cast to what its index has."""
-        schema = self.load.target.schema
-        conditions = []
-        for name in schema.key:
-            has = self.layout.types[name]
-            same = has == column_type(schema.table, schema.column(name))
-            value = f"s.{quote(name)}" if same else f"CAST(s.{quote(name)} AS {has})"
-            conditions.append(f"t.{quote(name)} = {value}")
-        return " AND ".join(conditions)
+        return same_key(self.layout, self.load.target.schema)
 
     @staticmethod
     def _set(columns: Sequence[str]) -> str:
         return ", ".join(f"{quote(name)} = s.{quote(name)}" for name in columns)
+
+
+def same_key(layout: PostgresLayout, schema: TableSchema) -> str:
+    """Between `s` and `t`. A key that is wider in the table is cast to what its index has."""
+    conditions = []
+    for name in schema.key:
+        has = layout.types[name]
+        same = has == column_type(schema.table, schema.column(name))
+        value = f"s.{quote(name)}" if same else f"CAST(s.{quote(name)} AS {has})"
+        conditions.append(f"t.{quote(name)} = {value}")
+    return " AND ".join(conditions)

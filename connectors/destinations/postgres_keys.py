@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from rowtrail.connectors.base import Target
-from rowtrail.connectors.destinations.names import DELETED_AT, FILTERED, quote, quoted
+from rowtrail.connectors.destinations.history import last_gone
+from rowtrail.connectors.destinations.names import FILTERED, quote, quoted
 from rowtrail.connectors.destinations.postgres_layout import PostgresLayout
 from rowtrail.connectors.destinations.postgres_types import column_type
 from rowtrail.connectors.postgres_client import quote_text
@@ -26,13 +27,12 @@ def keys_query(
     """The first keys in (after, upto] and `present`, in binary order: two index scans, merged."""
     key = target.schema.key
     within = key_range(target, after, upto)
-    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
     return (
         f"SELECT * FROM (SELECT {quoted(key)}, true AS {quote('present')} FROM {layout.table.sql} "
-        f"WHERE {live} AND {within} UNION ALL "
-        f"SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} "
-        f"WHERE {FILTERED} AND {within}) AS found ORDER BY {order_by(layout, target)} "
-        f"LIMIT {limit:d}"
+        f"WHERE {layout.is_live} AND {within} UNION ALL "
+        f"SELECT {quoted(key)}, false FROM {layout.table.tombstones.sql} AS t "
+        f"WHERE {FILTERED} AND {within}{last_gone(layout, key, 't')}) AS found "
+        f"ORDER BY {order_by(layout, target)} LIMIT {limit:d}"
     )
 
 

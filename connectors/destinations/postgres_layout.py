@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
+from rowtrail.connectors.destinations.history import IDENTITY
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
+    check_history,
     check_names,
     not_ours,
     refused_column,
@@ -17,7 +19,12 @@ from rowtrail.connectors.destinations.layout import (
 from rowtrail.connectors.destinations.names import (
     DELETED_AT,
     FILTERED,
+    HISTORY_COLUMNS,
+    IS_CURRENT,
+    VALID_FROM,
+    VALID_TO,
     VERSION_COLUMNS,
+    is_reserved,
     quote,
     quoted,
 )
@@ -77,7 +84,7 @@ class PostgresLayout(Layout):
 
     table: PostgresName
     kind: str  # pg_class.relkind
-    key: tuple[str, ...]  # columns of the primary key
+    primary_key: tuple[str, ...]  # its columns
     generated: frozenset[str]  # columns whose values the server makes
     required: frozenset[str]  # columns that may not be NULL
     defaulted: frozenset[str]  # columns that the server fills where nothing is given
@@ -87,6 +94,11 @@ class PostgresLayout(Layout):
     @property
     def is_ours(self) -> bool:
         return self.kind in _TABLES and super().is_ours
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The key of a record: in a history, the primary key has its version, too."""
+        return tuple(name for name in self.primary_key if not is_reserved(name))
 
 
 def read_layout(work: Connected, table: PostgresName) -> PostgresLayout | None:
@@ -99,7 +111,7 @@ def read_layout(work: Connected, table: PostgresName) -> PostgresLayout | None:
         table=table,
         types=dict(zip(names, types, strict=True)),
         kind=kind,
-        key=tuple(key),
+        primary_key=tuple(key),
         generated=frozenset(generated),
         required=frozenset(required),
         defaulted=frozenset(defaulted),
@@ -134,14 +146,15 @@ def describe(work: Connected, name: str, gaps: tuple[Gap, ...]) -> TargetTable |
 def _live_rows(work: Connected, layout: PostgresLayout) -> int:
     """Counted up to COUNTED rows: a replay of one record must not read the table. Beyond, what the
     planner thinks, from the table's size and its statistics."""
-    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
     ((rows, alive),) = work.run(
         f"SELECT count(*), count(*) FILTER (WHERE live) FROM "
-        f"(SELECT {live} AS live FROM {layout.table.sql} LIMIT {COUNTED + 1}) AS sample"
+        f"(SELECT {layout.is_live} AS live FROM {layout.table.sql} LIMIT {COUNTED + 1}) AS sample"
     )
     if rows <= COUNTED:
         return int(alive)
-    ((plan,),) = work.run(f"EXPLAIN (FORMAT JSON) SELECT FROM {layout.table.sql} WHERE {live}")
+    ((plan,),) = work.run(
+        f"EXPLAIN (FORMAT JSON) SELECT FROM {layout.table.sql} WHERE {layout.is_live}"
+    )
     return max(int(alive), int(plan[0]["Plan"]["Plan Rows"]))
 
 
@@ -164,13 +177,15 @@ def plan(work: Connected, target: Target) -> list[str]:
         ]
     if not layout.is_ours:
         raise not_ours(target)
+    check_history(layout, target)
     check_key(layout, target)
     statements = _widen(target, layout, wanted)
     return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
 
 
 def _check_width(target: Target) -> None:
-    columns = len(target.schema.columns) + len(VERSION_COLUMNS) + 1
+    columns = len(target.schema.columns) + len(VERSION_COLUMNS)
+    columns += len(HISTORY_COLUMNS) if target.deletes is Deletes.HISTORY else 1
     if columns > MOST_COLUMNS:
         raise ConfigurationError(
             f"Table {target.table} of stream {target.stream} would have {columns:,} columns, with "
@@ -201,7 +216,7 @@ def check_key(layout: PostgresLayout, target: Target) -> None:
     if not layout.key:
         raise ConfigurationError(
             f"Table {target.table} has lost its primary key, by which rows are found. Put it back: "
-            f"ALTER TABLE {layout.table.sql} ADD PRIMARY KEY ({quoted(target.schema.key)});"
+            f"ALTER TABLE {layout.table.sql} ADD PRIMARY KEY ({quoted(primary_key(target))});"
         )
     if layout.key != target.schema.key:
         raise another_key(target, layout.key)
@@ -221,8 +236,16 @@ def _create(target: Target, table: PostgresName, wanted: Mapping[str, str]) -> s
     parts = [by_name[name] for name in wanted] + _own_columns()
     if target.deletes is Deletes.SOFT:
         parts.append(f"{DELETED_AT} {TIMESTAMPTZ}")
-    parts.append(f"PRIMARY KEY ({quoted(target.schema.key)})")
+    if target.deletes is Deletes.HISTORY:
+        parts.append(f"{VALID_FROM} {TIMESTAMPTZ} NOT NULL")
+        parts += [f"{VALID_TO} {TIMESTAMPTZ}", f"{IS_CURRENT} boolean NOT NULL"]
+    parts.append(f"PRIMARY KEY ({quoted(primary_key(target))})")
     return f"CREATE TABLE {table.sql} ({', '.join(parts)})"
+
+
+def primary_key(target: Target) -> tuple[str, ...]:
+    """Of the target's tables; in a history a record has a row for each of its versions."""
+    return (*target.schema.key, *(IDENTITY if target.deletes is Deletes.HISTORY else ()))
 
 
 def _key_column(name: str, kind: str) -> str:
@@ -235,7 +258,7 @@ def _create_tombstones(target: Target, table: PostgresName, wanted: Mapping[str,
     columns = [_key_column(name, wanted[name]) for name in target.schema.key]
     columns += _own_columns()
     columns += [f"{DELETED_AT} {TIMESTAMPTZ} NOT NULL", f"{FILTERED} boolean NOT NULL"]
-    columns.append(f"PRIMARY KEY ({quoted(target.schema.key)})")
+    columns.append(f"PRIMARY KEY ({quoted(primary_key(target))})")
     return f"CREATE TABLE {table.tombstones.sql} ({', '.join(columns)})"
 
 
@@ -247,7 +270,7 @@ def _fitting_tombstones(
     create = _create_tombstones(target, table, wanted)
     if found is None:
         return [create]
-    same = found.key == target.schema.key
+    same = found.primary_key == primary_key(target)
     if same and all(takes(found.types[name], wanted[name]) for name in found.key):
         return []
     return [f"DROP TABLE {table.tombstones.sql}", create]

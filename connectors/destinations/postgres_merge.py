@@ -30,7 +30,7 @@ def merge(work: Transaction, layout: PostgresLayout, load: Load) -> Mask:
         return superseded
     _check_keys_are_unique(load)
     deletes = load.operations.to_numpy(zero_copy_only=False) == Operation.DELETE
-    if not deletes.any() and _same_types(layout, load.target) and _are_all_new(work, layout, load):
+    if not deletes.any() and same_types(layout, load.target) and are_all_new(work, layout, load):
         append(work, layout.table, load)
     else:
         # Each key is looked up by the primary key's index, as INSERT … ON CONFLICT would do. The
@@ -69,7 +69,7 @@ def _check_keys_are_unique(load: Load) -> None:
         )
 
 
-def _same_types(layout: PostgresLayout, target: Target) -> bool:
+def same_types(layout: PostgresLayout, target: Target) -> bool:
     """Whether the table takes the bytes of the batch as they are; a wider column does not."""
     return all(
         layout.types[column.name] == column_type(target.table, column)
@@ -77,7 +77,7 @@ def _same_types(layout: PostgresLayout, target: Target) -> bool:
     )
 
 
-def _are_all_new(work: Transaction, layout: PostgresLayout, load: Load) -> bool:
+def are_all_new(work: Transaction, layout: PostgresLayout, load: Load) -> bool:
     """Whether neither the table nor its tombstones have a key between the least and the greatest
     of the batch, so that it can go in unseen: a table's first load, read in key order.
 

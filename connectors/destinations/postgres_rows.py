@@ -38,7 +38,7 @@ def read_rows_query(layout: PostgresLayout, target: Target, keys: pa.RecordBatch
         if field.name not in key
     }
     same_key = " AND ".join(f"t.{quote(name)} = s.{quote(name)}" for name in key)
-    return rows_query(layout, asked, columns, same_key)
+    return rows_query(layout, asked, columns, same_key, key)
 
 
 def _column(layout: PostgresLayout, field: pa.Field) -> str:

@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from rowtrail.connectors.base import RowsThere
 from rowtrail.connectors.changes import VERSION_SCHEMA
+from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import (
     DELETED_AT,
     FILTERED,
+    IS_CURRENT,
     ROW,
     VERSION_COLUMNS,
     quote,
@@ -29,11 +31,12 @@ def rows_query(
     asked: str,
     columns: Mapping[str, str],
     same_key: str,
+    key: tuple[str, ...],
 ) -> str:
     """One row for each of `asked`, a query of key columns and the key's number as ROW, in order.
 
-    `columns` are expressions over the target's table `t` by name; `same_key` compares `t`, and
-    likewise the tombstones, with `s`, a row of `asked`.
+    `columns` are expressions over the target's table `t` by name; `same_key` compares the `key` of
+    `t`, and likewise of the tombstones, with `s`, a row of `asked`. Of a history, the current row.
 
     The keys are looked up by inner joins, which use an index or skip row groups; as an outer join
     of all three, DuckDB would read the table into memory.
@@ -41,6 +44,7 @@ def rows_query(
     versions = ", ".join(f"t.{name}" for name in VERSION_COLUMNS)
     chosen = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
     deleted = f"t.{DELETED_AT}" if layout.has(DELETED_AT) else "CAST(NULL AS TIMESTAMPTZ)"
+    current = f" AND t.{IS_CURRENT}" if layout.keeps_history else ""
     newest = ", ".join(
         f"CASE WHEN l.{ROW} IS NULL THEN g.{name} ELSE l.{name} END AS {name}"
         for name in (*VERSION_COLUMNS, DELETED_AT)
@@ -48,9 +52,10 @@ def rows_query(
     return (
         f"WITH {_ASKED} AS ({asked}), "
         f"{_LIVE} AS MATERIALIZED (SELECT s.{ROW}, {versions}, {deleted} AS {DELETED_AT}{chosen} "
-        f"FROM {_ASKED} AS s JOIN {layout.table.sql} AS t ON {same_key}), "
+        f"FROM {_ASKED} AS s JOIN {layout.table.sql} AS t ON {same_key}{current}), "
         f"{_GONE} AS MATERIALIZED (SELECT s.{ROW}, {versions}, t.{DELETED_AT}, t.{FILTERED} "
-        f"FROM {_ASKED} AS s JOIN {layout.table.tombstones.sql} AS t ON {same_key}) "
+        f"FROM {_ASKED} AS s JOIN {layout.table.tombstones.sql} AS t ON {same_key}"
+        f"{last_gone(layout, key, 't')}) "
         f"SELECT {newest}, coalesce(g.{FILTERED}, false) AS {FILTERED}"
         f"{''.join(f', l.{quote(name)}' for name in columns)} "
         f"FROM {_ASKED} AS s LEFT JOIN {_LIVE} AS l ON l.{ROW} = s.{ROW} "

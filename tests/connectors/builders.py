@@ -12,7 +12,13 @@ from uuid import uuid4
 import pyarrow as pa
 
 from rowtrail.connectors.base import Deletes, Fence, Gap, Load, Receipt, Target
-from rowtrail.connectors.changes import VERSION_SCHEMA, Operation, Version, operations_array
+from rowtrail.connectors.changes import (
+    INSTANT_TYPE,
+    VERSION_SCHEMA,
+    Operation,
+    Version,
+    operations_array,
+)
 from rowtrail.connectors.schema import Column, TableSchema
 
 FENCE = Fence(pipeline="shop", ledger_id="ledger-1", generation=1)
@@ -102,6 +108,8 @@ def load_of(
     gaps_opened: Sequence[Gap] = (),
     gaps_closed: Sequence[str] = (),
     watermark: datetime | None = None,
+    committed_at: Sequence[datetime | None] | None = None,
+    read_at: datetime | None = None,
 ) -> Load:
     columns = [
         pa.array([row.values.get(column.name) for row in rows], column.type)
@@ -118,6 +126,8 @@ def load_of(
         gaps_opened=tuple(gaps_opened),
         gaps_closed=tuple(gaps_closed),
         watermark=watermark,
+        committed_at=None if committed_at is None else pa.array(committed_at, INSTANT_TYPE),
+        read_at=read_at,
     )
 
 

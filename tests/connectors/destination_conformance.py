@@ -222,7 +222,10 @@ ROWS = st.builds(
     VERSIONS,
 )
 BATCHES: st.SearchStrategy[list[Batch]] = st.lists(
-    st.tuples(st.sampled_from(Deletes), st.lists(ROWS, min_size=1, max_size=4, unique_by=key_of)),
+    st.tuples(
+        st.sampled_from([Deletes.SOFT, Deletes.HARD]),
+        st.lists(ROWS, min_size=1, max_size=4, unique_by=key_of),
+    ),
     min_size=1,
     max_size=6,
 )

@@ -39,6 +39,7 @@ from tests.duckdb_files import look_into, write_into
 
 from .builders import FENCE, delete, load_of, orders, target_of, upsert
 from .destination_conformance import DestinationConformance, Warehouse
+from .history_conformance import HistoryConformance
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +79,10 @@ def warehouse(tmp_path: Path) -> DuckdbWarehouse:
 
 
 class TestDuckdb(DestinationConformance):
+    pass
+
+
+class TestDuckdbHistory(HistoryConformance):
     pass
 
 

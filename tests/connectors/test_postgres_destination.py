@@ -16,6 +16,7 @@ from rowtrail.connectors.errors import ConfigurationError
 
 from .builders import FENCE, delete, gap_of, load_of, orders, target_of, upsert
 from .destination_conformance import DestinationConformance
+from .history_conformance import HistoryConformance
 from .postgres_warehouse import PostgresWarehouse
 
 
@@ -25,6 +26,10 @@ def warehouse(postgres_url: str) -> PostgresWarehouse:
 
 
 class TestPostgres(DestinationConformance):
+    pass
+
+
+class TestPostgresHistory(HistoryConformance):
     pass
 
 
