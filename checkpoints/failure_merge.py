@@ -46,6 +46,7 @@ _COPIED = (
     "code_fingerprint",
     "waits_for",
     "image_note",
+    "committed_at",
     "extracted",
     "transformed",
 )

@@ -336,4 +336,5 @@ def _record(row: Row[Any]) -> Failure:
         batch_id=row.batch_id,
         has_image=bool(row.has_image),
         image_note=row.image_note,
+        committed_at=row.committed_at,
     )

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ def failure_values(failure: NewFailure) -> _Values:
         "code_fingerprint": failure.code_fingerprint,
         "waits_for": None if failure.waits_for is None else failure.waits_for.key_text(),
         "image_note": failure.image_note,
+        "committed_at": failure.committed_at,
         "extracted": failure.extracted,
         "transformed": failure.transformed,
     }
@@ -125,12 +127,16 @@ def _texts(manifest: Manifest, failures: list[_Values], ends: list[_Values]) -> 
             "watermark": None if watermark is None else watermark.isoformat(),
             "read_complete": manifest.read_complete,
             "failures": [
-                [value for value in row.values() if not isinstance(value, bytes)]
+                [_plain(value) for value in row.values() if not isinstance(value, bytes)]
                 for row in failures
             ],
             "ends": [list(row.values()) for row in ends],
         }
     ).encode()
+
+
+def _plain(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _digest(parts: Iterable[bytes | None]) -> str:

@@ -15,7 +15,7 @@ from rowtrail.checkpoints import tables
 from rowtrail.checkpoints.errors import LedgerCorruptError, LedgerVersionError
 from rowtrail.checkpoints.store import Store
 
-CURRENT = 2
+CURRENT = 3
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,13 @@ def _to_2(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Mapping[int, Migration] = {2: _to_2}
+def _to_3(connection: Connection) -> None:
+    """When a change was committed, for a target that keeps the history."""
+    for table in (tables.prepared_failures, tables.failures):
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN committed_at BIGINT")
+
+
+MIGRATIONS: Mapping[int, Migration] = {2: _to_2, 3: _to_3}
 """Version -> what brings the version before it there. Runs in the transaction of all of them."""
 
 

@@ -208,6 +208,10 @@ def _image_note_column() -> Column[Any]:
     return Column("image_note", Text)
 
 
+def _committed_column() -> Column[Any]:
+    return Column("committed_at", Instant)  # at the source; NULL: it does not tell
+
+
 # Failures and ends of a manifest, until its batch is closed.
 prepared_failures = Table(
     "prepared_failures",
@@ -219,6 +223,7 @@ prepared_failures = Table(
     *_version_columns(),
     *_failure_columns(),
     _image_note_column(),
+    _committed_column(),
     *_image_columns(),
 )
 Index("prepared_failures_by_key", prepared_failures.c.batch, prepared_failures.c.key)
@@ -251,6 +256,7 @@ failures = Table(
     Column("ended_batch", ForeignKey("batches.id")),
     Column("ended_decision", BigInteger),
     _image_note_column(),
+    _committed_column(),
     *_image_columns(),
 )
 Index("failures_by_key", failures.c.stream_id, failures.c.key)

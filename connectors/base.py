@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.changes import Changes, Times
 from rowtrail.connectors.schema import TableSchema
 
 DEFAULT_BATCH_ROWS = 131_072
@@ -329,8 +329,7 @@ class Load:
     gaps_opened: tuple[Gap, ...] = ()
     gaps_closed: tuple[str, ...] = ()  # record ids whose gap, if any, is no more
     watermark: datetime | None = None
-    committed_at: pa.Array | None = None  # as `Changes.committed_at`; for history alone
-    read_at: datetime | None = None  # as `Changes.read_at`; None: now
+    times: Times | None = None  # for history alone; None: rows as they were read just now
 
 
 @dataclass(frozen=True, kw_only=True)

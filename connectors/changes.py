@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rowtrail.connectors.schema import TableSchema
@@ -38,6 +39,44 @@ class Version(NamedTuple):
 
 
 VERSION_SCHEMA = pa.schema([(name, pa.int64()) for name in Version._fields])
+
+
+@dataclass(frozen=True)
+class Times:
+    """When changes happened. A target that keeps the history says for each version when it held."""
+
+    at: pa.Array  # INSTANT_TYPE, no NULL
+    committed: pa.Array
+    """bool: `at` is when the source committed the change, which is an event of its own. Otherwise
+    the row was read at that time, and is what had become of it by then."""
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    @classmethod
+    def of_commits(cls, microseconds: npt.NDArray[np.int64]) -> Times:
+        """Of commits at these times, in microseconds since 1970 UTC."""
+        return cls(
+            at=pa.array(microseconds).view(INSTANT_TYPE),
+            committed=pa.array(np.ones(len(microseconds), dtype=np.bool_)),
+        )
+
+    @classmethod
+    def of_read(cls, at: datetime, count: int) -> Times:
+        """Of so many rows that were read at one time."""
+        return cls(
+            at=pa.repeat(pa.scalar(at, INSTANT_TYPE), count),
+            committed=pa.array(np.zeros(count, dtype=np.bool_)),
+        )
+
+    def take(self, indices: pa.Array) -> Times:
+        return Times(self.at.take(indices), self.committed.take(indices))
+
+    def filter(self, mask: pa.Array) -> Times:
+        return Times(self.at.filter(mask), self.committed.filter(mask))
+
+    def slice(self, start: int, length: int) -> Times:
+        return Times(self.at.slice(start, length), self.committed.slice(start, length))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +116,12 @@ class Changes:
     with the last one; the ledger keeps it and `Known.pages` gives it back. In key order."""
     read_complete: bool = False
     """True on the last changes of a full or bounded read: the pages of earlier reads can go."""
-    committed_at: pa.Array | None = field(default=None, repr=False)
-    """INSTANT_TYPE: when the source committed each change. NULL, or None for all, where it tells
-    only what a row is now: such a change is a row as it was read, and no event of its own."""
-    read_at: datetime | None = None  # when such rows were read (UTC); None: just now
+    times: Times | None = field(default=None, repr=False)  # None: rows as they were read just now
 
     def __post_init__(self) -> None:
         lengths = {len(self.rows), len(self.operations), len(self.versions)}
-        if self.committed_at is not None:
-            lengths.add(len(self.committed_at))
+        if self.times is not None:
+            lengths.add(len(self.times))
         if len(lengths) != 1:
             raise ValueError(f"changes of {self.stream} have uneven lengths: {sorted(lengths)}")
 
@@ -103,7 +139,7 @@ class Changes:
             rows=self.rows.take(indices),
             operations=self.operations.take(indices),
             versions=self.versions.take(indices),
-            committed_at=None if self.committed_at is None else self.committed_at.take(indices),
+            times=None if self.times is None else self.times.take(indices),
         )
 
     def with_revision(self, revision: int) -> Changes:

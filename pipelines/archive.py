@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rowtrail.checkpoints.errors import UnknownError
 from rowtrail.checkpoints.states import BatchKind, BatchRecord
-from rowtrail.connectors.changes import Changes
+from rowtrail.connectors.changes import Changes, Times
 from rowtrail.connectors.errors import ConfigurationError, RowtrailError, StopError
 from rowtrail.pipelines.archive_names import ArchivedBatch, ArchivedKind, digest_of, folder_of
 from rowtrail.pipelines.archive_store import ArchiveStore, open_store
@@ -65,6 +65,8 @@ class Archive:
                 f"File {batch.path} of the archive {self.store.location} holds another batch than "
                 f"its name says."
             )
+        if changes.times is None:
+            changes = replace(changes, times=Times.of_read(batch.opened_at, len(changes)))
         return changes, facts
 
     def write(self, changes: Changes, facts: BatchFacts, batch: ArchivedBatch) -> None:

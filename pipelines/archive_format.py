@@ -14,11 +14,13 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.connectors.changes import (
+    INSTANT_TYPE,
     OPERATION_TYPE,
     VERSION_SCHEMA,
     Changes,
     Operation,
     Rejected,
+    Times,
     Version,
 )
 from rowtrail.connectors.errors import StopError
@@ -31,6 +33,7 @@ COMPRESSION, LEVEL = "zstd", 1
 
 _FACTS = b"rowtrail"
 _OPERATION = "_rowtrail_operation"
+_AT, _COMMITTED = "_rowtrail_at", "_rowtrail_committed"
 _VERSION = tuple(f"_rowtrail_{name}" for name in VERSION_SCHEMA.names)
 _REJECTED = tuple(
     pa.field(f"_rowtrail_rejected_{name}", kind)
@@ -85,6 +88,9 @@ def encode(changes: Changes, facts: BatchFacts) -> bytes:
     table = table.append_column(_OPERATION, changes.operations)
     for name, column in zip(_VERSION, changes.versions.columns, strict=True):
         table = table.append_column(name, column)
+    if changes.times is not None:
+        table = table.append_column(_AT, changes.times.at)
+        table = table.append_column(_COMMITTED, changes.times.committed)
     if changes.rejected:
         table = pa.concat_tables(
             [table, _rejected_rows(changes.stream, changes.rejected)], promote_options="default"
@@ -130,7 +136,15 @@ def decode(content: bytes) -> tuple[Changes, BatchFacts]:
         rejected=rejected,
         watermark=datetime.fromisoformat(about["watermark"]) if about["watermark"] else None,
         read_complete=about["read_complete"],
+        times=_times(table),
     ), facts
+
+
+def _times(table: pa.Table) -> Times | None:
+    if _AT not in table.schema.names:
+        return None
+    schema = pa.schema([(_AT, INSTANT_TYPE), (_COMMITTED, pa.bool_())])
+    return Times(*_columns(table, schema.names, schema).columns)
 
 
 def _schema(about: dict[str, Any]) -> TableSchema:

@@ -67,6 +67,7 @@ def _at_target(lane: Lane, changes: Changes, numbers: Sequence[int]) -> list[boo
         filtered=pa.array(np.zeros(len(part), dtype=bool)),
         versions=part.versions,
         receipt=receipt,
+        times=part.times,
     )
     superseded = lane.patience.retry(lambda: lane.destination.write(load, probe=True))
     return list(superseded.to_pylist())

@@ -37,6 +37,7 @@ from rowtrail.pipelines.definition import (
     StreamDefinition,
 )
 from rowtrail.pipelines.definition_mistakes import (
+    HISTORY_BLOCKS,
     NAME_RULE,
     ONLY_FOR_PATTERNS,
     SLOT_RULE,
@@ -254,6 +255,8 @@ def _stream(
     capture = given.get("capture")
     if capture is None and not mistakes.at((*place, "capture"), ("defaults", "capture")):
         mistakes.add((*place, "capture"), "is missing; set it to log, trigger, cursor or snapshot")
+    if given.get("deletes") == Deletes.HISTORY and section.policy not in (None, Policy.BLOCK):
+        mistakes.add((*place, "policy"), HISTORY_BLOCKS)
     references = given.get("transforms", ()) if with_transforms else ()
     return StreamDefinition(
         name=name,

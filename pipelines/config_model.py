@@ -211,10 +211,11 @@ class StreamSection(_Section):
         ),
     ] = None
     deletes: Annotated[
-        Literal["soft", "hard"] | None,
+        Literal["soft", "hard", "history"] | None,
         Field(
             description="What a delete does at the target: the row stays with "
-            "`_rowtrail_deleted_at` set (`soft`, if not set), or it goes (`hard`)."
+            "`_rowtrail_deleted_at` set (`soft`, if not set), it goes (`hard`), or every version "
+            "of it stays, with the time for which it held (`history`: SCD2, under policy `block`)."
         ),
     ] = None
     key: Annotated[

@@ -90,6 +90,16 @@ class StreamDefinition:
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
 
+    def __post_init__(self) -> None:
+        if self.keeps_versions:
+            # Else a version that loads would hide one before it that failed.
+            object.__setattr__(self, "policy", Policy.BLOCK)
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether each version of a record is loaded, and not only its newest."""
+        return self.deletes is Deletes.HISTORY
+
     def source_spec(self) -> StreamSpec:
         return StreamSpec(
             name=self.name,

@@ -8,7 +8,7 @@ from rowtrail.connectors.base import Capture
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.registry import known_scheme
 from rowtrail.connectors.type_names import parse_type
-from rowtrail.pipelines.config_mistakes import Mistakes
+from rowtrail.pipelines.config_mistakes import Mistakes, Place
 from rowtrail.pipelines.contract import Mode
 from rowtrail.pipelines.definition import (
     LONGEST_SLOT,
@@ -26,6 +26,10 @@ SLOT_RULE = (
     f"a replication slot and a publication"
 )
 MOST_READERS = 16
+HISTORY_BLOCKS = (
+    'stands beside `deletes = "history"`, under which later changes of a failed record always wait '
+    "behind it (`block`); take it out"
+)
 ONLY_FOR_PATTERNS = 'is only for a pattern of tables, such as [streams."public.*"]'
 
 
@@ -92,18 +96,8 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
             (*place, "contract", "new_column"),
             "stands beside `columns`, which leaves every new column out; set one of the two",
         )
-    if stream.policy is Policy.BLOCK and not stream.capture_images:
-        mistakes.add(
-            (*place, "policy"),
-            "block keeps the changes that wait in the ledger, which `capture_images = false` "
-            "forbids; set one of the two otherwise",
-        )
-    if stream.policy is Policy.BLOCK and (stream.redact or stream.redact_where_found):
-        mistakes.add(
-            (*place, "policy"),
-            "block keeps the changes that wait in the ledger as they are, which `redact` forbids; "
-            "set one of the two otherwise",
-        )
+    if stream.policy is Policy.BLOCK:
+        _check_block(stream, place, mistakes)
     if stream.retries < 0:
         mistakes.add((*place, "retries"), "should be 0 or more")
     if stream.image_bytes < 1:
@@ -117,6 +111,21 @@ def _check_stream(stream: StreamDefinition, mistakes: Mistakes) -> None:
             parse_type(text)
         except ValueError as error:
             mistakes.add((*place, "types", column), str(error))
+
+
+def _check_block(stream: StreamDefinition, place: Place, mistakes: Mistakes) -> None:
+    setting, word = ("deletes", "history") if stream.keeps_versions else ("policy", "block")
+    keeps = f"{word} keeps the changes that wait in the ledger"
+    if not stream.capture_images:
+        mistakes.add(
+            (*place, setting),
+            f"{keeps}, which `capture_images = false` forbids; set one of the two otherwise",
+        )
+    if stream.redact or stream.redact_where_found:
+        mistakes.add(
+            (*place, setting),
+            f"{keeps} as they are, which `redact` forbids; set one of the two otherwise",
+        )
 
 
 def _needed(column: str) -> str:

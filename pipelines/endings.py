@@ -16,6 +16,7 @@ from rowtrail.checkpoints.states import (
     HeldBack,
     VersionTuple,
 )
+from rowtrail.connectors.base import Deletes
 from rowtrail.connectors.changes import version_at
 from rowtrail.pipelines.plan import Plan
 from rowtrail.pipelines.record_keys import held_keys
@@ -60,14 +61,28 @@ def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
         "_row", pa.array(np.arange(len(plan), dtype=np.int64))
     )
     joined = theirs.join(mine, keys=names, join_type="inner")
+    keeps_versions = plan.target.deletes is Deletes.HISTORY
     found = []
     for index, row in zip(
         joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True
     ):
         version: VersionTuple = version_at(plan.versions, row)
-        if held[index].version <= version:
+        if _ends(held[index], version, keeps_versions=keeps_versions):
             found.append(Ended(held=held[index], version=version))
     return found
+
+
+def _ends(held: HeldBack, version: VersionTuple, *, keeps_versions: bool) -> bool:
+    """Whether this version of its record puts the held-back change to an end.
+
+    Where the target keeps the history a newer version does not take the place of an older one, but
+    for a table that is read anew, and for a row that was fetched in place of one that failed.
+    """
+    if held.version > version or not keeps_versions:
+        return held.version <= version
+    *_, revision = version
+    fetched = revision > 0 and held.state is FailureState.FAILED
+    return held.version[:3] == version[:3] or held.version[0] < version[0] or fetched
 
 
 def ends_of(

@@ -14,7 +14,7 @@ from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.key_changes import old_keys_of
 from rowtrail.pipelines.plan import Plan, new_failure
-from rowtrail.pipelines.waiting import in_order, waiting_row
+from rowtrail.pipelines.waiting import blocker, in_order, waiting_row, waiting_rows
 
 
 def with_waiting(
@@ -34,7 +34,23 @@ def with_waiting(
     while len(records := {one.record_id for one in plan.failures}) > len(held):
         held = records
         plan = _without_old_keys(plan, changes, images, code_fingerprint, held)
+        if stream.keeps_versions:
+            plan = _without_later(plan, changes, images, code_fingerprint)
     return plan
+
+
+def _without_later(
+    plan: Plan, changes: Changes, images: Keeping, code_fingerprint: str | None
+) -> Plan:
+    """Without newer versions of the records that are held back."""
+    behind = [blocker(one.record_id, one.version) for one in plan.failures]
+    waiting = {one.row: one for one in waiting_rows(changes, plan.numbers, behind)}
+    rows = np.flatnonzero(np.isin(plan.numbers.to_numpy(), np.array(sorted(waiting), np.int64)))
+    failures = [
+        new_failure(changes, waiting[number], code_fingerprint, images)
+        for number in plan.numbers.take(rows).to_pylist()
+    ]
+    return plan.without(rows.tolist(), failures) if failures else plan
 
 
 def _without_old_keys(

@@ -20,7 +20,7 @@ from rowtrail.checkpoints.states import (
     Stage,
 )
 from rowtrail.connectors.base import Gap, Load, Receipt, Target
-from rowtrail.connectors.changes import Changes, Operation, Rejected, version_at
+from rowtrail.connectors.changes import Changes, Operation, Rejected, Times, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.fingerprints import error_fingerprint
 from rowtrail.pipelines.images import Keeping
@@ -37,6 +37,7 @@ class Plan:
     operations: pa.Array
     filtered: pa.Array
     versions: pa.RecordBatch
+    times: Times | None
     numbers: pa.Array  # int64: the row of the changes that each load row came from
     folded_keys: pa.RecordBatch
     folded_operations: pa.Array
@@ -66,6 +67,7 @@ class Plan:
             operations=self.operations.slice(start, length),
             filtered=self.filtered.slice(start, length),
             versions=self.versions.slice(start, length),
+            times=None if self.times is None else self.times.slice(start, length),
             numbers=self.numbers.slice(start, length),
         )
 
@@ -80,6 +82,7 @@ class Plan:
             operations=self.operations.filter(keep),
             filtered=self.filtered.filter(keep),
             versions=self.versions.filter(keep),
+            times=None if self.times is None else self.times.filter(keep),
             numbers=self.numbers.filter(keep),
             failures=(*self.failures, *failures),
         )
@@ -154,6 +157,7 @@ class Plan:
             ),
             gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
+            times=self.times,
         )
 
 
@@ -195,6 +199,7 @@ def make_plan(
         operations=operations,
         filtered=pa.array(filtered),
         versions=changes.versions if whole else changes.versions.take(numbers),
+        times=changes.times if whole or changes.times is None else changes.times.take(numbers),
         numbers=numbers,
         folded_keys=changes.keys().take(staged.folded),
         folded_operations=changes.operations.take(staged.folded),
@@ -253,7 +258,15 @@ def new_failure(
         transformed=None if transformed is None else images.transformed(transformed),
         state=FailureState.FAILED if failed.waits_for is None else FailureState.WAITING,
         waits_for=failed.waits_for,
+        committed_at=_committed_at(changes.times, failed.row),
     )
+
+
+def _committed_at(times: Times | None, row: int) -> datetime | None:
+    if times is None or not times.committed[row].as_py():
+        return None
+    committed: datetime = times.at[row].as_py()
+    return committed
 
 
 def _failures(

@@ -21,7 +21,14 @@ from rowtrail.checkpoints.states import (
     HeldBack,
     Stage,
 )
-from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, operations_array
+from rowtrail.connectors.changes import (
+    INSTANT_TYPE,
+    VERSION_SCHEMA,
+    Changes,
+    Operation,
+    Times,
+    operations_array,
+)
 from rowtrail.pipelines.fetching import fetch, no_such_key, refuse_unknown, without_key
 from rowtrail.pipelines.images import UnreadableImageError, from_image, redacted_in, without
 from rowtrail.pipelines.key_spool import KeySpool
@@ -266,6 +273,10 @@ def _from_images(
             [pa.array(column, pa.int64()) for column in columns], schema=VERSION_SCHEMA
         ),
         position=ready.state.position or "",
+        times=Times(
+            pa.array([one.committed_at or one.first_at for one in failures], INSTANT_TYPE),
+            pa.array([one.committed_at is not None for one in failures], pa.bool_()),
+        ),
     )
 
 

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from rowtrail.checkpoints.record_id import from_arrow
 from rowtrail.checkpoints.states import HeldBack, Stage
-from rowtrail.connectors.changes import Changes, Operation, are_distinct
+from rowtrail.connectors.changes import VERSION_SCHEMA, Changes, Operation, are_distinct
 from rowtrail.connectors.errors import RecordError
-from rowtrail.connectors.schema import Column, TableSchema
+from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
 from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
 from rowtrail.pipelines.contract import NO_TERMS, Terms
@@ -35,14 +35,16 @@ def stage(
     steps: tuple[Transform, ...],
     terms: Terms = NO_TERMS,
     redaction: Redaction = NOTHING_REDACTED,
+    keep_versions: bool = False,
 ) -> Staged:
     """Folds, holds rows to the contract's terms, transforms and validates.
 
-    What is behind one of `before` waits instead.
+    What is behind one of `before` waits instead. With `keep_versions`, for a target that keeps the
+    history, an older change of a record does not give way to a newer one.
 
     Raises ConfigurationError and StopError for broken code.
     """
-    last, folded = fold(changes)
+    last, folded = fold(changes, keep_versions=keep_versions)
     waiting = waiting_rows(changes, last, before)
     last = less(last, waiting)
     operations = changes.operations.take(last)
@@ -74,16 +76,24 @@ def stage(
     )
 
 
-def fold(changes: Changes) -> tuple[pa.Array, pa.Array]:
-    """Row numbers (int64) of the last change of each key, and of those that gave way to it."""
+def fold(changes: Changes, *, keep_versions: bool) -> tuple[pa.Array, pa.Array]:
+    """Row numbers (int64) of the last change of each key, and of those that gave way to it.
+
+    With `keep_versions` of each key and version: a source may report one twice.
+    """
     length = len(changes)
     numbers = np.arange(length, dtype=np.int64)
     keys = changes.keys()
     if length < 2 or are_distinct(keys):
         return pa.array(numbers), pa.array([], pa.int64())
-    table = pa.Table.from_batches([keys]).append_column("_row", pa.array(numbers))
-    grouped = table.group_by(keys.schema.names).aggregate([("_row", "max")])
-    last = np.sort(grouped.column("_row_max").to_numpy())
+    table = pa.Table.from_batches([keys])
+    if keep_versions:
+        for name, column in zip(VERSION_SCHEMA.names, changes.versions.columns, strict=True):
+            table = table.append_column(f"{RESERVED_PREFIX}{name}", column)
+    names = table.schema.names
+    table = table.append_column(f"{RESERVED_PREFIX}row", pa.array(numbers))
+    grouped = table.group_by(names).aggregate([(f"{RESERVED_PREFIX}row", "max")])
+    last = np.sort(grouped.column(f"{RESERVED_PREFIX}row_max").to_numpy())
     if len(last) == length:
         return pa.array(numbers), pa.array([], pa.int64())
     mask = np.ones(length, dtype=bool)

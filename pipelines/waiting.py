@@ -67,7 +67,7 @@ def blockers_within(policy: Policy, changes: Changes) -> tuple[HeldBack, ...]:
         _firsts(
             Policy.BLOCK,
             (
-                _blocker(RecordId(changes.stream, one.key), one.version)  # type: ignore[arg-type]
+                blocker(RecordId(changes.stream, one.key), one.version)  # type: ignore[arg-type]
                 for one in changes.rejected
             ),
         )
@@ -89,7 +89,7 @@ def waiting_rows(
         fresh = {row: record for row, record in rows.items() if row not in found}
         found |= fresh
         behind = [
-            (_blocker(record, version_at(changes.versions, row)), fresh[row])
+            (blocker(record, version_at(changes.versions, row)), fresh[row])
             for row, record in new_keys_of(changes, fresh).items()
         ]
     found |= new_keys_of(changes, found)
@@ -186,7 +186,7 @@ def _holds_up(older: VersionTuple, newer: VersionTuple) -> bool:
     return older[0] == newer[0] and older < newer
 
 
-def _blocker(record: RecordId, version: VersionTuple) -> HeldBack:
+def blocker(record: RecordId, version: VersionTuple) -> HeldBack:
     """A change that is held back by the batch that is under way."""
     return HeldBack(
         failure_id=0, record_id=record, version=version, state=FailureState.FAILED, waits_for=None

@@ -32,6 +32,7 @@ from rowtrail.connectors.changes import (
     Changes,
     Operation,
     Rejected,
+    Times,
     Version,
 )
 
@@ -85,8 +86,8 @@ class LogWindow(Protocol):
         """Commit, id and time of the last transaction of any table; zeros for none."""
         ...
 
-    def time_of(self, commit: int) -> int:
-        """When the transaction with this commit was committed, in µs since 1970."""
+    def times_of(self, commits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """When the transactions with these commits were committed, in µs since 1970."""
         ...
 
     @property
@@ -236,12 +237,13 @@ def window_changes(
             waiting = None
         if found.truncated:
             # The position is past them with what follows, when all of them are durable.
-            yield from _truncated(table, state, at, found)
+            yield from _truncated(table, state, at, found, window)
         if found.last is not None:
             commit, xid, number = found.last
-            at = at.within(commit, xid, window.time_of(commit), number)
+            time = int(window.times_of(np.array([commit]))[0])
+            at = at.within(commit, xid, time, number)
         if not found.truncated:
-            waiting = log_changes(table, state.epoch, found, at.token())
+            waiting = log_changes(table, state.epoch, found, window, at.token())
     done = at.read_to(window.upto, *window.last)
     if waiting is None:
         waiting = page_changes(table, done.version(state.epoch), done.token())
@@ -249,15 +251,19 @@ def window_changes(
 
 
 def _truncated(
-    table: LogTable, state: ReadState, at: LogPosition, found: LogRows
+    table: LogTable, state: ReadState, at: LogPosition, found: LogRows, window: LogWindow
 ) -> Iterator[Changes]:
     """A delete of each row that is known when all that came before is durable."""
     version = Version(state.epoch, int(found.commits[0]), int(found.ordinals[0]), 0)
+    time = window.times_of(found.commits[:1])
     for keys in known_keys(table, state.known, KeyRange(None, None)):
-        yield from delete_changes(table, version, at.token(), keys)
+        for changes in delete_changes(table, version, at.token(), keys):
+            yield replace(changes, times=Times.of_commits(np.repeat(time, len(changes))))
 
 
-def log_changes(table: KeyedTable, epoch: int, found: LogRows, position: str) -> Changes:
+def log_changes(
+    table: KeyedTable, epoch: int, found: LogRows, window: LogWindow, position: str
+) -> Changes:
     """Rows of the log as changes of this epoch."""
     count = len(found.rows)
     zeros = pa.array(np.zeros(count, dtype=np.int64))
@@ -279,4 +285,5 @@ def log_changes(table: KeyedTable, epoch: int, found: LogRows, position: str) ->
         rejected=tuple(
             replace(one, version=one.version._replace(epoch=epoch)) for one in found.rejected
         ),
+        times=Times.of_commits(window.times_of(found.commits)),
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Load
-from rowtrail.connectors.changes import INSTANT_TYPE, Operation, are_distinct
+from rowtrail.connectors.changes import INSTANT_TYPE, Operation, Times, are_distinct
 from rowtrail.connectors.destinations.duckdb_apply import (
     ASIDE,
     Batch,
@@ -28,11 +28,11 @@ from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import may_have_some, uses_hash
 from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
 from rowtrail.connectors.destinations.history import (
-    AS_READ,
     AT,
+    COMMITTED,
     check_versions_are_unique,
     judge,
-    times,
+    times_of,
 )
 from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import (
@@ -68,7 +68,7 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
     superseded = np.zeros(len(load.rows), dtype=np.bool_)
     if not len(superseded):
         return superseded
-    at, as_read = times(load)
+    times = times_of(load)
     gone = load.operations.to_numpy(zero_copy_only=False) == Operation.DELETE
     batch = Batch.of(load)
     tables = [
@@ -78,10 +78,10 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
     ]
     if not tables and are_distinct(load.rows.select(load.target.schema.key)):
         ends = pa.nulls(len(gone), INSTANT_TYPE)
-        _insert(work, layout, _with_times(batch, at, ends), ~gone, gone, None)
+        _insert(work, layout, _with_times(batch, times.at, ends), ~gone, gone, None)
         return superseded
     check_versions_are_unique(load)
-    asked = _asked(work, layout, batch, at, as_read, gone)
+    asked = _asked(work, layout, batch, times, gone)
     verdicts = work.arrow(judge(asked, _there(work, layout, batch) if tables else _none(work)))
     late = verdicts.filter(verdicts["late"])
     superseded[late["n"].to_numpy()] = True
@@ -92,15 +92,17 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
     return superseded
 
 
-def _asked(
-    work: Transaction, layout: Layout, batch: Batch, at: pa.Array, as_read: pa.Array, gone: Mask
-) -> str:
+def _asked(work: Transaction, layout: Layout, batch: Batch, times: Times, gone: Mask) -> str:
     """The table `asked`. Leaves the batch's keys as the view `_rowtrail_incoming`."""
     rows = batch.rows.select([*batch.schema.key, *VERSION_COLUMNS, FILTERED, ROW])
-    rows = rows.append_column(AT, at).append_column(AS_READ, as_read)
+    rows = rows.append_column(AT, times.at).append_column(COMMITTED, times.committed)
     rows = rows.append_column(_GONE, pa.array(gone))
     same = np.zeros(len(gone), dtype=np.bool_)
-    same[_same(work, layout, batch, pc.and_not(as_read, pa.array(gone)))] = True
+    same[
+        _same(
+            work, layout, batch, pa.array(~times.committed.to_numpy(zero_copy_only=False) & ~gone)
+        )
+    ] = True
     view = work.view("_rowtrail_incoming", rows.append_column(_SAME, pa.array(same)))
     keys = quoted(batch.schema.key)
     version = ", ".join(
@@ -109,7 +111,7 @@ def _asked(
     work.run(
         f"CREATE OR REPLACE TEMP TABLE {_ASKED} AS SELECT CAST({ROW} AS INTEGER) AS n, "
         f"CAST(min({ROW}) OVER (PARTITION BY {keys}) AS INTEGER) AS k, {version}, {AT} AS since, "
-        f"{AS_READ} AS as_read, {_GONE} AS gone, {FILTERED} AS filtered, {_SAME} AS same "
+        f"{COMMITTED} AS committed, {_GONE} AS gone, {FILTERED} AS filtered, {_SAME} AS same "
         f"FROM {view}"
     )
     return _ASKED

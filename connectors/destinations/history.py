@@ -11,26 +11,25 @@ it differs from what is current: if not, what is current gets its version, and s
 Both databases judge alike, in the SQL of `judge`, by two tables without any column of the user's:
 
 - `asked`: the rows of the batch. Their number `n`; the record, by the number `k` of one of its rows
-  in the batch; the version `e, p, o, r`; `since`, its time; `as_read`, it is no event of its own;
-  `gone` and `filtered` as in a tombstone; `same`, it is as the current row.
+  in the batch; the version `e, p, o, r`; `since`, its time; `committed`, it is an event of its
+  own; `gone` and `filtered` as in a tombstone; `same`, it is as the current row.
 - `there`: the events of these records. `k`; `e, p, o, r`; `since`; `upto`, the time to which the
   table says it holds; `gone`; `filtered`; `place`, where it is in its table.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 
 from rowtrail.connectors.base import Load
-from rowtrail.connectors.changes import INSTANT_TYPE
+from rowtrail.connectors.changes import Times
 from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import VERSION_COLUMNS, quote, quoted
 from rowtrail.connectors.errors import StopError
 from rowtrail.connectors.schema import RESERVED_PREFIX
 
 AT = f"{RESERVED_PREFIX}at"
-AS_READ = f"{RESERVED_PREFIX}as_read"
+COMMITTED = f"{RESERVED_PREFIX}committed"
 
 IDENTITY = VERSION_COLUMNS[:3]
 """What tells the versions of a record apart: another revision replaces what was there."""
@@ -38,13 +37,8 @@ IDENTITY = VERSION_COLUMNS[:3]
 _VERSION = "e, p, o, r"
 
 
-def times(load: Load) -> tuple[pa.Array, pa.Array]:
-    """The time of each row (INSTANT_TYPE), and whether it is that at which the row was read."""
-    read_at = pa.scalar(load.read_at or load.receipt.written_at, INSTANT_TYPE)
-    if load.committed_at is None:
-        count = len(load.rows)
-        return pa.repeat(read_at, count), pa.array(np.ones(count, dtype=np.bool_))
-    return load.committed_at.fill_null(read_at), load.committed_at.is_null()
+def times_of(load: Load) -> Times:
+    return load.times or Times.of_read(load.receipt.written_at, len(load.rows))
 
 
 def check_versions_are_unique(load: Load) -> None:
@@ -82,14 +76,14 @@ compared AS (
         s.r AS s_r, s.place AS s_place, s.gone AS s_gone, s.since AS s_at,
         n.place AS n_place, n.gone AS n_gone, n.since AS n_at,
         (n.e, n.p, n.o) > (a.e, a.p, a.o) AS behind,
-        a.as_read AND a.turn = 1
+        NOT a.committed AND a.turn = 1
             AND (a.same OR (a.gone AND n.gone AND a.filtered = n.filtered)) AS confirms
     FROM (SELECT *, row_number() OVER ({ordered}) AS turn FROM {asked}) AS a
     LEFT JOIN {there} AS s ON s.k = a.k AND s.e = a.e AND s.p = a.p AND s.o = a.o
     LEFT JOIN newest AS n ON n.k = a.k),
 judged AS (
     SELECT n, k, {_VERSION}, since, gone,
-        CASE WHEN again THEN s_r >= r ELSE known AND as_read AND behind END AS late,
+        CASE WHEN again THEN s_r >= r ELSE known AND NOT committed AND behind END AS late,
         CASE WHEN again THEN s_place WHEN known AND confirms THEN n_place END AS old_place,
         CASE WHEN again THEN s_gone WHEN known AND confirms THEN n_gone END AS old_gone,
         CASE WHEN again THEN s_at WHEN known AND confirms THEN n_at END AS old_at

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from rowtrail.connectors.base import Load
 from rowtrail.connectors.changes import Operation, are_distinct
 from rowtrail.connectors.destinations.history import (
-    AS_READ,
     AT,
+    COMMITTED,
     check_versions_are_unique,
     judge,
 )
@@ -43,7 +43,7 @@ _THERE = "pg_temp._rowtrail_there"
 _VERDICTS = "pg_temp._rowtrail_verdicts"
 # Made once for each session: none of them has a column of the user's.
 _TABLES = {
-    _ASKED: f"n integer, as_read boolean, same boolean, {_EVENT}",
+    _ASKED: f"n integer, committed boolean, same boolean, {_EVENT}",
     _THERE: f"{_EVENT}, upto {TIMESTAMPTZ}, place tid",
     _VERDICTS: f"n integer, late boolean, place tid, was_gone boolean, starts {TIMESTAMPTZ}, "
     f"ends {TIMESTAMPTZ}",
@@ -104,9 +104,9 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
     event = ", ".join(f"t.{name}" for name in VERSION_COLUMNS)
     work.run(_LOOK_UP)
     work.run(
-        f"INSERT INTO {_ASKED} (n, k, e, p, o, r, since, as_read, gone, filtered, same) "
-        f"SELECT {ROW}, min({ROW}) OVER (PARTITION BY {keys}), {version}, {AT}, {AS_READ}, "
-        f"{DELETE}, {FILTERED}, {AS_READ} AND NOT {DELETE} AND EXISTS ("
+        f"INSERT INTO {_ASKED} (n, k, e, p, o, r, since, committed, gone, filtered, same) "
+        f"SELECT {ROW}, min({ROW}) OVER (PARTITION BY {keys}), {version}, {AT}, {COMMITTED}, "
+        f"{DELETE}, {FILTERED}, NOT {COMMITTED} AND NOT {DELETE} AND EXISTS ("
         f"SELECT FROM {layout.table.sql} AS t WHERE {found} AND t.{IS_CURRENT}{same}) "
         f"FROM {rows} AS s"
     )

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Deletes, Load
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation
-from rowtrail.connectors.destinations.history import AS_READ, AT, times
+from rowtrail.connectors.destinations.history import AT, COMMITTED, times_of
 from rowtrail.connectors.destinations.names import (
     FILTERED,
     IS_CURRENT,
@@ -34,8 +34,8 @@ _TEMPORARY = "pg_temp"
 def stage(work: Transaction, load: Load) -> str:
     """Brings all rows to the server; returns the table's name, for SQL.
 
-    Its columns are those of the stream, VERSION_COLUMNS, DELETE, FILTERED, for a history AT and
-    AS_READ, and the row's number as ROW. A temporary table is not logged and no other session sees
+    Its columns are those of the stream, VERSION_COLUMNS, DELETE, FILTERED, the row's number as ROW,
+    and for a history AT and COMMITTED. A temporary table is not logged and no other session sees
     it. It is made once for each shape, since every table made and dropped leaves dead rows in the
     server's catalogues.
     """
@@ -51,8 +51,9 @@ def stage(work: Transaction, load: Load) -> str:
     columns += [f"{name} boolean NOT NULL" for name in (DELETE, FILTERED)]
     more = {DELETE: deletes, FILTERED: load.filtered}
     if load.target.deletes is Deletes.HISTORY:
-        columns += [f"{AT} {TIMESTAMPTZ} NOT NULL", f"{AS_READ} boolean NOT NULL"]
-        more[AT], more[AS_READ] = times(load)
+        columns += [f"{AT} {TIMESTAMPTZ} NOT NULL", f"{COMMITTED} boolean NOT NULL"]
+        times = times_of(load)
+        more |= {AT: times.at, COMMITTED: times.committed}
     shape = ", ".join([*columns, f"{ROW} integer NOT NULL"])
     digest = hashlib.sha256(shape.encode()).hexdigest()[:16]
     table = f"{_TEMPORARY}.{quote(f'{STAGING}_{digest}')}"
@@ -72,7 +73,7 @@ def append(work: Transaction, table: PostgresName, load: Load) -> None:
     """Brings all rows straight into their table. None of them is a delete."""
     rows = with_versions(load)
     if load.target.deletes is Deletes.HISTORY:
-        at, _ = times(load)
+        at = times_of(load).at
         for name, values in (
             (VALID_FROM, at),
             (VALID_TO, pa.nulls(len(rows), at.type)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rowtrail.connectors.capture.log import LogRows, LogStart, LogWindow, Part
@@ -133,9 +134,10 @@ class PostgresLogWindow:
             return self.at.commit, self.at.xid, self.at.time
         return int(found.commits[-1]), int(found.xids[-1]), int(found.times[-1])
 
-    def time_of(self, commit: int) -> int:
+    def times_of(self, commits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         found = self.spool.transactions
-        return int(found.times[np.searchsorted(found.commits, commit)])
+        times: npt.NDArray[np.int64] = found.times[np.searchsorted(found.commits, commits)]
+        return times
 
     @property
     def fresh_to(self) -> datetime:

@@ -29,7 +29,7 @@ from rowtrail.pipelines.definition import (
     Retention,
     StreamDefinition,
 )
-from rowtrail.pipelines.definition_mistakes import note_mistakes
+from rowtrail.pipelines.definition_mistakes import HISTORY_BLOCKS, note_mistakes
 from rowtrail.pipelines.groups import (
     find_group,
     ignore_group,
@@ -81,7 +81,7 @@ class Stream:
     capture: str = "trigger"  # log, trigger, cursor or snapshot
     cursor: str | None = None  # the updated-at column, with capture "cursor"
     cursor_lag: float = 0.0  # read so far back again: seconds, or the cursor's own units
-    deletes: str = "soft"  # soft or hard
+    deletes: str = "soft"  # soft, hard or history
     key: Sequence[str] = ()  # the primary key if not set
     columns: Sequence[str] = ()  # all if not set
     exclude: Sequence[str] = ()
@@ -123,6 +123,9 @@ class Stream:
                 f"Stream {name}: {setting} is only for a pattern of tables, such as "
                 f'Stream("public.*").'
             )
+        policy = _word(Policy, self.policy, name, "policy")
+        if self.deletes == Deletes.HISTORY and policy is Policy.REREAD:
+            raise ConfigurationError(f"Stream {name}: policy = {self.policy!r} {HISTORY_BLOCKS}.")
         return StreamDefinition(
             name=name,
             table=self.table,
@@ -141,7 +144,7 @@ class Stream:
             ),
             batch_rows=self.batch_rows,
             capture_images=self.capture_images,
-            policy=_word(Policy, self.policy, name, "policy"),
+            policy=policy,
             retries=self.retries,
             image_bytes=_image_bytes(self.image_bytes, name),
             redact=tuple(self.redact),

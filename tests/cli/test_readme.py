@@ -1,4 +1,4 @@
-"""The README's section on a failed record, and the page on schemas, followed word by word."""
+"""The README's section on a failed record, and pages that are scenarios, followed word by word."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from rowtrail.cli import demo
 from tests import readme_steps
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md", "docs/history.md"])
 def test_what_is_shown_is_what_happens(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (
-        readme_steps.section() if page == "README.md" else readme_steps.SCHEMAS.read_text("utf-8")
+        readme_steps.section()
+        if page == "README.md"
+        else (readme_steps.ROOT / page).read_text("utf-8")
     )
     shown = readme_steps.steps(text)
     assert len(shown) > 10
     monkeypatch.chdir(tmp_path)
     demo.demo(tmp_path / "demo")
     # `$PWD/../.venv/bin` of the first step is that of a clone.
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     assert os.access(tmp_path / ".venv" / "bin" / "rowtrail", os.X_OK)
     told = readme_steps.answers([command for command, _ in shown], tmp_path)
     assert [

@@ -16,6 +16,7 @@ from rowtrail.connectors.changes import (
     INSTANT_TYPE,
     VERSION_SCHEMA,
     Operation,
+    Times,
     Version,
     operations_array,
 )
@@ -108,9 +109,10 @@ def load_of(
     gaps_opened: Sequence[Gap] = (),
     gaps_closed: Sequence[str] = (),
     watermark: datetime | None = None,
-    committed_at: Sequence[datetime | None] | None = None,
-    read_at: datetime | None = None,
+    committed: Sequence[datetime | None] | None = None,
+    read_at: datetime = NOW,
 ) -> Load:
+    """`committed`: when each row was committed; None for one that was read at `read_at`."""
     columns = [
         pa.array([row.values.get(column.name) for row in rows], column.type)
         for column in target.schema.columns
@@ -126,8 +128,7 @@ def load_of(
         gaps_opened=tuple(gaps_opened),
         gaps_closed=tuple(gaps_closed),
         watermark=watermark,
-        committed_at=None if committed_at is None else pa.array(committed_at, INSTANT_TYPE),
-        read_at=read_at,
+        times=None if committed is None else _times(committed, read_at),
     )
 
 
@@ -173,3 +174,10 @@ EDGE_VALUES: Mapping[str, tuple[pa.DataType, Sequence[object]]] = {
     "timestamp_ns": (pa.timestamp("ns"), [datetime(1700, 1, 1), datetime(2262, 1, 1)]),
 }
 """Values at the edges of each type that destinations must bring back as they were."""
+
+
+def _times(committed: Sequence[datetime | None], read_at: datetime) -> Times:
+    return Times(
+        pa.array([read_at if one is None else one for one in committed], INSTANT_TYPE),
+        pa.array([one is not None for one in committed], pa.bool_()),
+    )

@@ -202,7 +202,7 @@ class HistoryConformance:
                 load_of(
                     HISTORY,
                     *rows,
-                    committed_at=[None if one is None else at(one) for one in committed],
+                    committed=[None if one is None else at(one) for one in committed],
                     read_at=at(read),
                 )
             )
@@ -393,7 +393,7 @@ class HistoryConformance:
         )
         warehouse.alter(wider)
         rows = [upsert(2, id=1, note="a", size=3), upsert(2, id=2, note="a")]
-        warehouse.write(load_of(wider, *rows, read_at=at(2)))
+        warehouse.write(load_of(wider, *rows, committed=[None, None], read_at=at(2)))
         assert history_of(warehouse) == [("a", 1, 2), ("a", 2, None)]
         assert history_of(warehouse, 2) == [("a", 1, None)]
 
@@ -440,7 +440,7 @@ class HistoryConformance:
         changes = [upsert(2, id=i, note="b") for i in range(0, 5_000, 2)]
         changes += [upsert(3, id=i, note="c") for i in range(0, 5_000, 4)]
         changes += [delete(4, id=i) for i in range(0, 5_000, 8)]
-        warehouse.write(load_of(HISTORY, *changes, committed_at=[at(1)] * len(changes)))
+        warehouse.write(load_of(HISTORY, *changes, committed=[at(1)] * len(changes)))
         table = warehouse.table("orders")
         assert table.num_rows == 5_000 + 2_500 + 1_250
         assert sum(table["_rowtrail_is_current"].to_pylist()) == 5_000 - 625
@@ -462,7 +462,7 @@ class HistoryConformance:
                     load = load_of(
                         target,
                         *(event.row for event in batch),
-                        committed_at=[
+                        committed=[
                             None if event.committed is None else at(event.committed)
                             for event in batch
                         ],

@@ -120,6 +120,26 @@ MUTATIONS = (
         tests=(_POSTGRES + "test_a_deleted_row_is_not_brought_back",),
     ),
     Mutation(
+        name="late-version-becomes-current",
+        bug="In a history the version that came last is current, whatever its place.",
+        path="connectors/destinations/history.py",
+        before="ended AS (SELECT *, lead(starts) OVER ({ordered}) AS ends FROM timed)",
+        after="ended AS (SELECT *, lead(starts) OVER (PARTITION BY k ORDER BY n NULLS FIRST, "
+        "{_VERSION}) AS ends FROM timed)",
+        tests=tuple(
+            f"{one[:-2]}History::test_a_late_version_goes_to_its_place"
+            for one in (_DUCKDB, _POSTGRES)
+        ),
+    ),
+    Mutation(
+        name="versions-of-a-batch-do-not-wait",
+        bug="In a history newer versions are loaded past one of the same batch that failed.",
+        path="pipelines/holding.py",
+        before="        if stream.keeps_versions:\n",
+        after="        if False:\n",
+        tests=(_PIPELINES + "test_history.py::test_later_versions_wait_and_follow_in_order",),
+    ),
+    Mutation(
         name="gap-not-closed",
         bug="A record that is loaded at last stays in _rowtrail_gaps.",
         path="connectors/destinations/gaps.py",
