@@ -56,6 +56,13 @@ CHECK = f"note <> '{REFUSED}'"
 BODY = 3_000
 """Characters: PostgreSQL keeps such a value apart, and its log leaves it out if it is unchanged."""
 
+LIVE = {
+    "soft": " WHERE _rowtrail_deleted_at IS NULL",
+    "hard": "",
+    "history": " WHERE _rowtrail_is_current",
+}
+VERSION = "_rowtrail_epoch, _rowtrail_position, _rowtrail_ordinal, _rowtrail_revision"
+
 KEYS = range(1, 8)
 
 Row = tuple[str, str]
@@ -222,6 +229,24 @@ class Lives:
         other = {key for key in {*source, *target} if source.get(key) != target.get(key)}
         wrong = {f"orders:{key}" for key in other} - held
         assert not wrong, f"{sorted(wrong)} at the target are not as at the source, and are no gap"
+        if self.settings["deletes"] == "history":
+            self.check_history()
+
+    def check_history(self) -> None:
+        """Each event of a record holds until the next one, and the newest row is current."""
+        events = self.table.ask_target(
+            f"SELECT id, {VERSION}, _rowtrail_valid_from, _rowtrail_valid_to, "
+            f"_rowtrail_is_current, true FROM orders UNION ALL "
+            f"SELECT id, {VERSION}, _rowtrail_deleted_at, NULL, false, false "
+            f"FROM _rowtrail_tombstones_orders ORDER BY 1, 2, 3, 4, 5"
+        )
+        for event, following in zip(events, [*events[1:], None], strict=True):
+            *_, starts, ends, is_current, is_row = event
+            after = following if following is not None and following[0] == event[0] else None
+            until = None if after is None else after[5]
+            assert until is None or starts <= until, (event, after)
+            if is_row:
+                assert (ends, is_current) == (until, until is None), (event, after)
 
     def at_source(self) -> dict[int, tuple[str, str, str]]:
         found = self.table.ask("SELECT id, amount, note, body FROM orders")
@@ -230,7 +255,7 @@ class Lives:
         }
 
     def at_target(self) -> dict[int, tuple[str, str, str]]:
-        live = "" if self.settings["deletes"] == "hard" else " WHERE _rowtrail_deleted_at IS NULL"
+        live = LIVE[self.settings["deletes"]]
         found = self.table.ask_target(f"SELECT id, amount, note, body FROM orders{live}")
         assert len(found) == len({row[0] for row in found}), "a record stands twice at the target"
         assert all(len(row[3]) == BODY for row in found)
@@ -424,22 +449,25 @@ def databases(pair: Pair, server: PostgresServer) -> Iterator[CopiedTable]:
         )
 
 
+BATCH_ROWS = st.sampled_from([2, 3, 100])
 STREAM = st.fixed_dictionaries(
     {
         "policy": st.sampled_from(["latest", "block", "reread"]),
         "deletes": st.sampled_from(["soft", "hard"]),
-        "batch_rows": st.sampled_from([2, 3, 100]),
+        "batch_rows": BATCH_ROWS,
     }
 )
+HISTORY = st.fixed_dictionaries({"deletes": st.just("history"), "batch_rows": BATCH_ROWS})
 FIRST_ROWS = st.lists(st.tuples(st.just("3"), st.sampled_from([FINE, BAD])), min_size=5, max_size=5)
 
 
+@pytest.mark.parametrize("stream", [STREAM, HISTORY], ids=["rows", "history"])
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_the_target_is_the_source_less_the_gaps(
-    pair: Pair, postgres_server: PostgresServer
+    pair: Pair, stream: st.SearchStrategy[dict[str, Any]], postgres_server: PostgresServer
 ) -> None:
     @SETTINGS
-    @given(chosen=STREAM, rows=FIRST_ROWS, steps=st.lists(A_STEP, min_size=STEPS, max_size=STEPS))
+    @given(chosen=stream, rows=FIRST_ROWS, steps=st.lists(A_STEP, min_size=STEPS, max_size=STEPS))
     def live(chosen: dict[str, Any], rows: list[Row], steps: list[Step]) -> None:
         note(f"{pair} {chosen} {rows}")
         with databases(pair, postgres_server) as table:
