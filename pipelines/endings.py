@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import (
-    OPEN_FAILURES,
     FailureEnd,
     FailureState,
     HeldBack,
@@ -113,9 +112,7 @@ def closed_gaps(ended: Sequence[Ended], held: Sequence[HeldBack]) -> tuple[Recor
     if not ended:
         return ()
     gone = {one.held.failure_id for one in ended}
-    left = {
-        one.record_id for one in held if one.state in OPEN_FAILURES and one.failure_id not in gone
-    }
+    left = {one.record_id for one in held if one.failure_id not in gone}
     return tuple(
         dict.fromkeys(one.held.record_id for one in ended if one.held.record_id not in left)
     )

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,7 @@ class Lives:
             f"SELECT id, {VERSION}, _rowtrail_deleted_at, NULL, false, false "
             f"FROM _rowtrail_tombstones_orders ORDER BY 1, 2, 3, 4, 5"
         )
-        for event, following in zip(events, [*events[1:], None], strict=True):
+        for event, following in zip_longest(events, events[1:]):
             *_, starts, ends, is_current, is_row = event
             after = following if following is not None and following[0] == event[0] else None
             until = None if after is None else after[5]

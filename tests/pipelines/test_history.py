@@ -223,14 +223,17 @@ def test_what_was_ignored_can_still_take_its_place(logged: CopiedTable) -> None:
     (first,) = notes(logged, 1)
     logged.change(set_note(logged, 1, "bad"))
     pipeline.run()
+    logged.change(set_note(logged, 1, "b"))
+    pipeline.run()
     pipeline.ignore("orders", 1, reason="not now")
     logged.change(set_note(logged, 1, "c"))
     pipeline.run()
-    assert notes(logged, 1) == [first, "c"]
+    assert notes(logged, 1) == [first, "b", "c"]
+    assert logged.ask_target("SELECT count(*) FROM _rowtrail_gaps") == [(1,)]
     pipeline.unignore("orders", 1)
     rule.bad.clear()
     pipeline.retry("orders", 1)
-    assert notes(logged, 1) == [first, "bad", "c"]
+    assert notes(logged, 1) == [first, "bad", "b", "c"]
     check_chain(versions(logged, 1))
 
 
