@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rowtrail import Pipeline, Stream, transform
@@ -161,6 +163,42 @@ def test_a_type_that_a_person_chose_and_columns_of_transforms(each_pair: CopiedT
     assert column(found, "size").why == "made by a transform"
     assert column(found, "seen").why.startswith("a transform drops it")
     assert not found.loses
+
+
+def test_names_that_differ_only_by_case(each_pair: CopiedTable) -> None:
+    """One column to DuckDB, so that the stream is refused before it is read; two to PostgreSQL."""
+
+    @transform(adds={"NOTE": "text"})
+    def shouted(frame):
+        return frame.assign(NOTE=frame["note"].str.upper())
+
+    pipeline = each_pair.pipeline(capture="snapshot", transforms=[shouted])
+    if each_pair.target.startswith("duckdb:"):
+        error = pipeline.run().streams["orders"].error
+        assert error is not None and "Columns note and NOTE of stream orders differ" in error
+        assert "`exclude`" in error
+        found = compare(pipeline)
+        assert found.loses and found.problem == error
+        return
+    assert pipeline.run().complete
+    assert not compare(pipeline).loses
+    (row,) = each_pair.ask_target('SELECT note, "NOTE" FROM orders WHERE id = 7')
+    assert row[0].startswith("note of 7") and row[1] == row[0].upper()
+
+
+def test_a_cast_that_cannot_be_is_refused_before_a_row_is_read(each_pair: CopiedTable) -> None:
+    blob = "bytea" if each_pair.source.startswith("postgresql:") else "blob"
+    each_pair.change(f"ALTER TABLE orders ADD COLUMN picture {blob}")
+    pipeline = each_pair.pipeline(capture="snapshot", types={"picture": "decimal(3,1)"})
+    error = pipeline.run().streams["orders"].error
+    assert error is not None and "Column orders.picture is declared" in error
+    assert "cannot be read as decimal(3,1)" in error
+    found = compare(pipeline)
+    assert found.loses and found.problem in error and found.problem.startswith("Column orders.pict")
+    assert each_pair.ask_target("SELECT count(*) FROM _rowtrail_receipts") == [(0,)]
+    for word in ("decimal(99,2)", "money"):
+        with pytest.raises(ConfigurationError, match=re.escape(f"'{word}' is not a type")):
+            each_pair.pipeline(capture="snapshot", types={"picture": word}).run()
 
 
 def test_a_table_that_is_gone_does_not_hide_the_others(each_pair: CopiedTable) -> None:
