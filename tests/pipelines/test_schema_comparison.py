@@ -10,7 +10,7 @@ from rowtrail import Pipeline, Stream, transform
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.schema_comparison import SchemaComparison
 from rowtrail.pipelines.schema_verdicts import ColumnVerdict
-from tests.pipelines.copied_table import CopiedTable
+from tests.pipelines.copied_table import CopiedTable, Notes
 
 NAMES = ["id", "amount", "note", "seen"]
 
@@ -97,11 +97,35 @@ def test_a_column_that_only_the_target_has(each_pair: CopiedTable, loaded: Pipel
 
 
 def test_a_column_that_is_too_narrow(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    """What the run is going to do, and does."""
     each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE numeric(8,2)")
+    found = compare(loaded)
+    assert verdicts(found)["amount"] == "narrow"
+    assert not found.loses and found.problem == ""
+    (statement,) = found.plan
+    assert column(found, "amount").why == f"a run makes it {statement.rpartition(' TYPE ')[2]}"
+    told = Notes()
+    assert loaded.run(reporter=told).complete
+    assert f"orders: {statement}" in told.notes
+    assert verdicts(compare(loaded))["amount"] == "same"
+
+
+def test_a_column_of_another_kind(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    """The message has the statement; and it is the same before and in the run."""
+    each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE double precision")
     found = compare(loaded)
     assert verdicts(found)["amount"] == "lossy"
     assert found.loses and "Column amount of table orders" in found.problem
     assert loaded.run().streams["orders"].error == found.problem
+
+
+def test_a_dry_run_does_not_widen(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE numeric(8,2)")
+    with pytest.raises(ConfigurationError, match="which a dry run does not do: ALTER TABLE"):
+        loaded.replay("orders", 7, dry_run=True)
+    assert verdicts(compare(loaded))["amount"] == "narrow"
+    loaded.replay("orders", 7)
+    assert verdicts(compare(loaded))["amount"] == "same"
 
 
 def test_a_column_that_takes_more(each_pair: CopiedTable, loaded: Pipeline) -> None:
