@@ -238,9 +238,10 @@ def test_a_type_is_narrowed(each_pair: CopiedTable, pipeline: Pipeline) -> None:
     assert exact(after)[8] == exact(at_source)[8] == "8.3000"
     compares = pipeline.status().streams[0].capture == "snapshot"
     assert (exact(after) == exact(at_source)) is compares
-    others = {key: row for key, row in after.items() if key != 8}
     if not compares:
-        assert others == {key: row for key, row in before.items() if key != 8}
+        # A cursor always looks at the row with the newest value once more, which is 600 here.
+        unseen = after.keys() - {8, 600}
+        assert {key: after[key] for key in unseen} == {key: before[key] for key in unseen}
     assert pipeline.compare_schemas("orders")[0].loses is False
     assert pipeline.run(resnapshot=["orders"]).complete
     assert exact(rows(each_pair, "id, amount")) == exact(at_source)
