@@ -342,6 +342,8 @@ class Capabilities:
     """The type of the database that holds every value of an Arrow type; None: there is none."""
     takes: Callable[[str, str], bool]
     """Whether a column of the first type takes every value of the second, unchanged."""
+    widens: Callable[[str, str, bool], bool]
+    """Whether `alter` gives a column of the first type the second one; True: it is in the key."""
     same_name: Callable[[str, str], bool]
     """Whether two names are one column's."""
 
@@ -360,12 +362,15 @@ class Destination(Protocol):
         ...
 
     def alter(self, target: Target) -> list[str]:
-        """Creates the table, or adds the columns it lacks; returns the statements it ran.
+        """Creates the table, or adds the columns it lacks and widens those that are too narrow;
+        returns the statements it ran, all of them or none.
 
-        The table is this stream's from then on, however its name is spelled, until it is dropped.
-        Never part of `write`. Raises ConfigurationError when an existing column has a type that
-        does not take the target's values without loss, the table was not made by Rowtrail, or
-        another stream or pipeline fills it.
+        A column is widened where each value that it has stays what it is: to a larger type of the
+        same kind, or from an integer to a decimal. The table is this stream's from then on, however
+        its name is spelled, until it is dropped. Never part of `write`. Raises ConfigurationError
+        when an existing column has another type that does not take the target's values without
+        loss, something depends on the table so that it cannot be widened, the table was not made by
+        Rowtrail, or another stream or pipeline fills it.
         """
         ...
 

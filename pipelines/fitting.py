@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
@@ -140,6 +140,16 @@ def _text_to_float(values: pa.Array, target: pa.DataType) -> Fitted:
     return cast, pc.or_(misfits, narrowed)
 
 
+def _moment_to_text(values: pa.Array, target: pa.DataType) -> Fitted:
+    """Arrow writes what lies beyond its calendar as `<value out of range: …>`, and with a zone as
+    another year."""
+    cast, misfits = _safely(values, target)
+    told = cast
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None:
+        told = values.cast(pa.timestamp(values.type.unit)).cast(target)
+    return _blanked(cast, pc.or_(misfits, pc.fill_null(pc.starts_with(told, "<"), False)))
+
+
 def _by_text(onward: Convert) -> Convert:
     """By way of text, where Arrow's direct cast rounds, or asks for more digits than are there."""
 
@@ -176,16 +186,40 @@ _CONVERSIONS: dict[tuple[Kind | None, Kind | None], Convert] = {
     (Kind.BLOB, Kind.BLOB): _safely,
     (Kind.DATE, Kind.DATE): _there_and_back,
     (Kind.DATE, Kind.TIMESTAMP): _there_and_back,
-    (Kind.DATE, Kind.TEXT): _safely,
+    (Kind.DATE, Kind.TEXT): _moment_to_text,
     (Kind.TIME, Kind.TIME): _safely,
-    (Kind.TIME, Kind.TEXT): _safely,
+    (Kind.TIME, Kind.TEXT): _moment_to_text,
     (Kind.TIMESTAMP, Kind.TIMESTAMP): _safely,
     (Kind.TIMESTAMP, Kind.DATE): _there_and_back,
-    (Kind.TIMESTAMP, Kind.TEXT): _safely,
+    (Kind.TIMESTAMP, Kind.TEXT): _moment_to_text,
     (Kind.TIMESTAMPTZ, Kind.TIMESTAMPTZ): _safely,
-    (Kind.TIMESTAMPTZ, Kind.TEXT): _safely,
+    (Kind.TIMESTAMPTZ, Kind.TEXT): _moment_to_text,
 }
 """How a kind becomes another one that can stand for it; all other pairs do not fit."""
+
+_WHOLE = frozenset(
+    {
+        (Kind.BOOLEAN, Kind.INTEGER),
+        (Kind.BOOLEAN, Kind.TEXT),
+        (Kind.INTEGER, Kind.TEXT),
+        (Kind.FLOAT, Kind.TEXT),
+        (Kind.DECIMAL, Kind.TEXT),
+    }
+)
+"""Of those pairs the ones of which every value fits, whatever the widths of the two types."""
+
+
+def conversions() -> Mapping[tuple[Kind, Kind], bool]:
+    """Pairs of kinds of which the first can stand for the second; True: with every value.
+
+    False: a value that the second type would round, cut off or wrap does not fit.
+    """
+    return {
+        (one, other): (one, other) in _WHOLE
+        for one, other in _CONVERSIONS
+        if one is not None and other is not None
+    }
+
 
 _REMEDIES: dict[tuple[Kind | None, Kind | None], str] = {
     (Kind.TIMESTAMPTZ, Kind.TIMESTAMP): "declare timestamptz, or take the zone away in the "

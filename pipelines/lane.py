@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
-from rowtrail.connectors.base import ManagesCapture, ReadState, StreamSpec, Target
+from rowtrail.connectors.base import (
+    Destination,
+    ManagesCapture,
+    PlansTables,
+    ReadState,
+    StreamSpec,
+    Target,
+)
 from rowtrail.connectors.errors import ConfigurationError, PositionLostError
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.archive import archiver
@@ -72,11 +79,8 @@ def make_ready(
             opened.reporter.note(f"{stream.name}: {statement}")
         if missing and record.position is not None:
             opened.reporter.note(_older_rows_lack(stream.name, missing, source_schema))
-    elif missing or there is None:
-        raise ConfigurationError(
-            f"Table {stream.target} has yet to be made or to get column {', '.join(missing)}, "
-            f"which a dry run does not do. Run `rowtrail run {stream.name}` first."
-        )
+    else:
+        _refuse_changes(opened.destination, target)
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
     images = keeping_of(opened.definition, stream, redaction)
@@ -113,6 +117,16 @@ def make_ready(
         asked_at=opened.opened_at,
     )
     return ReadyStream(lane=lane, source_schema=source_schema, state=state)
+
+
+def _refuse_changes(destination: Destination, target: Target) -> None:
+    """A dry run tries its rows on the table as it is."""
+    plan = destination.plan(target) if isinstance(destination, PlansTables) else []
+    if plan:
+        raise ConfigurationError(
+            f"Table {target.table} has yet to be made or changed, which a dry run does not do: "
+            f"{'; '.join(plan)}. Run `rowtrail run {target.stream}` first."
+        )
 
 
 def keeping_of(

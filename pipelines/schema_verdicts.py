@@ -19,6 +19,7 @@ class Verdict(StrEnum):
     SAME = "same"  # the type that a run would make
     WIDENED = "widened"  # the target's type takes every value of the source, and more
     COMPATIBLE = "compatible"  # another type, which takes the same values
+    NARROW = "narrow"  # a run widens it first, so that it takes every value of the source
     LOSSY = "lossy"  # some value would not come through: a run fails, or holds its rows back
     MISSING = "missing"  # the target has yet to get it
     EXTRA = "extra"  # the stream does not bring it
@@ -136,11 +137,14 @@ def _both(
     assert there is not None
     kind, has = can.type_of(column.type), at_target.declared
     verdict, why = Verdict.SAME, _origin(column, source)
-    if kind is None or not can.takes(has, kind):
+    holds = kind is not None and can.takes(has, kind)
+    if kind is None or not (holds or can.widens(has, kind, column.name in wanted.key)):
         verdict = Verdict.LOSSY
         why = f"{has} does not hold every {kind or type_name(column.type)}"
     elif column.nullable and not at_target.nullable and column.name not in wanted.key:
         verdict, why = Verdict.LOSSY, "the target takes no NULL: rows that have one are held back"
+    elif not holds:
+        verdict, why = Verdict.NARROW, "; ".join(filter(None, (why, f"a run makes it {kind}")))
     elif kind != has:
         verdict = Verdict.COMPATIBLE if can.takes(kind, has) else Verdict.WIDENED
     return ColumnVerdict(

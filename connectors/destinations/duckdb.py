@@ -28,13 +28,13 @@ from rowtrail.connectors.destinations.duckdb_file import (
 )
 from rowtrail.connectors.destinations.duckdb_history import merge_history
 from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
-from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout
+from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout, refusing
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
 from rowtrail.connectors.destinations.duckdb_rows import read_rows
 from rowtrail.connectors.destinations.duckdb_rules import refused_rows
 from rowtrail.connectors.destinations.duckdb_sql import Connected, Transaction, run, transaction
-from rowtrail.connectors.destinations.duckdb_types import check_limits, duckdb_type, takes
+from rowtrail.connectors.destinations.duckdb_types import check_limits, duckdb_type, takes, widens
 from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS, read_gaps, update_gaps
 from rowtrail.connectors.destinations.layout import Layout, for_reading_only, table_is_gone
 from rowtrail.connectors.destinations.names import TableName, fold
@@ -57,6 +57,7 @@ class DuckdbDestination:
         transactional_ddl=True,
         type_of=duckdb_type,
         takes=takes,
+        widens=widens,
         same_name=lambda one, other: fold(one) == fold(other),
     )
 
@@ -101,7 +102,8 @@ class DuckdbDestination:
         with self._transaction(doing) as work:
             stream.write_down(work, table)
             for statement in statements:
-                work.run(statement)
+                with refusing(target, statement):
+                    work.run(statement)
         return statements
 
     def write(self, load: Load, *, probe: bool = False) -> pa.Array:

@@ -40,7 +40,7 @@ def translated(doing: str, *, record: bool = False) -> Iterator[None]:
 
 
 def translate(error: duckdb.Error, doing: str, *, record: bool) -> RowtrailError:
-    text = _first_line(error)
+    text = first_line(error)
     if record and (at_fault := _about_a_value(error, text, doing)):
         return at_fault
     if isinstance(error, duckdb.OutOfMemoryException) or _NO_MEMORY.search(text):
@@ -112,7 +112,7 @@ def _constraint(text: str, doing: str) -> RecordError:
     )
 
 
-def _first_line(error: duckdb.Error) -> str:
+def first_line(error: duckdb.Error) -> str:
     """The message without DuckDB's class in front and the statement's excerpt behind."""
     line = str(error).strip().split("\n", 1)[0].strip().rstrip(".")
     return line.partition(" Error: ")[2] or line

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
 
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
+from rowtrail.connectors.destinations.duckdb_errors import first_line
 from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, fetch_arrow, run
-from rowtrail.connectors.destinations.duckdb_types import column_type, takes
+from rowtrail.connectors.destinations.duckdb_types import column_type, takes, widens
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
+    cannot_change,
     check_history,
     check_names,
     not_ours,
+    retype,
     too_narrow,
 )
 from rowtrail.connectors.destinations.names import (
@@ -130,16 +134,19 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
     wanted = {c.name: column_type(target.table, c) for c in target.schema.columns}
     layout = read_layout(connection, table)
     tombstones = read_layout(connection, table.tombstones)
+    in_key = {name: wanted[name] for name in target.schema.key}
     if layout is None:
         # Tombstones that are left over still fence what was deleted before the table was dropped.
-        return [*_create_schema(connection, table), *_create(target, table, wanted)]
+        made = [*_create_schema(connection, table), *_create(target, table, wanted)]
+        return [*made, *_retype(target, table, tombstones, in_key)] if tombstones else made
     if not layout.is_ours:
         raise not_ours(target)
     check_history(layout, target)
     if tombstones is not None:
         _check_key(target, tombstones)
-    statements = _widen(target, layout, wanted)
-    return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
+    if tombstones is None:
+        return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
+    return [*_widen(target, layout, wanted), *_retype(target, table, tombstones, in_key)]
 
 
 def _check_case(target: Target) -> None:
@@ -210,16 +217,36 @@ def spelled(layout: Layout, name: str) -> str | None:
 
 def _widen(target: Target, layout: Layout, wanted: Mapping[str, str]) -> list[str]:
     alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
-    statements = []
-    for name, kind in wanted.items():
-        existing = spelled(layout, name)
-        if existing is None:
-            statements.append(f"{alter} {quote(name)} {kind}")
-        elif not takes(layout.types[existing], kind):
-            tables = [layout.table]
-            if existing in target.schema.key:
-                tables.append(layout.table.tombstones)
-            raise too_narrow(target, tables, existing, layout.types[existing], kind)
+    statements = [
+        f"{alter} {quote(name)} {kind}"
+        for name, kind in wanted.items()
+        if spelled(layout, name) is None
+    ]
+    statements += _retype(target, layout.table, layout, wanted)
     if target.deletes is Deletes.SOFT and not layout.has(DELETED_AT):
         statements.append(f"{alter} {DELETED_AT} TIMESTAMPTZ")
     return statements
+
+
+def _retype(
+    target: Target, table: TableName, layout: Layout, wanted: Mapping[str, str]
+) -> Iterator[str]:
+    """Gives columns of the table, or of its tombstones, the types that take the values."""
+    for name, kind in wanted.items():
+        existing = spelled(layout, name)
+        if existing is None or takes(layout.types[existing], kind):
+            continue
+        in_key = name in target.schema.key
+        if not widens(layout.types[existing], kind, in_key):
+            raise too_narrow(target, table, name, layout.types[existing], kind)
+        yield f"ALTER TABLE {layout.table.sql} {retype(existing, kind)}"
+
+
+@contextmanager
+def refusing(target: Target, statement: str) -> Iterator[None]:
+    """Raises ConfigurationError where DuckDB does not take a statement of the plan: an index, a
+    check, a generated column or a unique value is in its way."""
+    try:
+        yield
+    except (duckdb.CatalogException, duckdb.BinderException, duckdb.DependencyException) as error:
+        raise cannot_change(target, statement, first_line(error)) from error

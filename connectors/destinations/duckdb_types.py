@@ -116,6 +116,17 @@ def takes(existing: str, wanted: str) -> bool:
     return have is not None and want is not None and decimal_takes(have, want)
 
 
+def widens(existing: str, wanted: str, in_key: bool) -> bool:
+    """Whether a column of the type `existing` can become `wanted` and no value changes its meaning.
+
+    From a narrower type of the same kind, or from an integer to a decimal, but not in a key: a
+    record's id tells them apart. A float holds many integers, which would be exact no more.
+    """
+    if wanted in _FLOATS or (in_key and existing in _INTEGERS and wanted not in _INTEGERS):
+        return (wanted, existing) in _WIDER
+    return wanted != existing and takes(wanted, existing)
+
+
 def _size(name: str) -> Range | None:
     """Digits and scale of a decimal type."""
     match = _DECIMAL.fullmatch(name)

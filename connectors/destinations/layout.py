@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rowtrail.connectors.base import Deletes, Target
@@ -107,17 +107,31 @@ def another_key(target: Target, key: Sequence[str]) -> ConfigurationError:
     )
 
 
+def retype(name: str, wanted: str) -> str:
+    """What follows `ALTER TABLE …` to give a column another type."""
+    return f"ALTER COLUMN {quote(name)} TYPE {wanted}"
+
+
 def too_narrow(
-    target: Target, tables: Iterable[TableName], name: str, has: str, wanted: str
+    target: Target, table: TableName, name: str, has: str, wanted: str
 ) -> ConfigurationError:
-    """A column of the type `has`, which does not take `wanted`; `tables` are all that have it."""
-    change = " ".join(
-        f"ALTER TABLE {table.sql} ALTER COLUMN {quote(name)} TYPE {wanted};" for table in tables
-    )
+    """A column of the type `has`, which does not take `wanted` and cannot simply become it."""
+    tables = (table, table.tombstones) if name in target.schema.key else (table,)
+    change = " ".join(f"ALTER TABLE {one.sql} {retype(name, wanted)};" for one in tables)
     return ConfigurationError(
         f"Column {name} of table {target.table} is {has}, and stream "
         f"{target.stream} now brings {wanted}, which does not fit without loss. If its values can "
         f"be converted, run on the target: {change} Otherwise name another table for the stream."
+    )
+
+
+def cannot_change(target: Target, statement: str, why: str) -> ConfigurationError:
+    """The database did not take a statement of `alter`, for what depends on the table."""
+    return ConfigurationError(
+        f"Table {target.table}, which stream {target.stream} fills, has to be changed, and the "
+        f"database refuses: {why}. Nothing was changed. Take away what depends on it (an index, a "
+        f"view, a rule), run again, and make it anew; or name another table for the stream. The "
+        f"statement: {statement}"
     )
 
 

@@ -30,6 +30,7 @@ from rowtrail.connectors.destinations.postgres_layout import (
     check_key,
     check_target_names,
     read_layout,
+    refusing,
 )
 from rowtrail.connectors.destinations.postgres_merge import merge
 from rowtrail.connectors.destinations.postgres_own import (
@@ -46,7 +47,12 @@ from rowtrail.connectors.destinations.postgres_sql import (
     Transaction,
     transaction,
 )
-from rowtrail.connectors.destinations.postgres_types import check_limits, postgres_type, takes
+from rowtrail.connectors.destinations.postgres_types import (
+    check_limits,
+    postgres_type,
+    takes,
+    widens,
+)
 from rowtrail.connectors.destinations.receipts import RECEIPTS
 from rowtrail.connectors.destinations.rows_there import nothing_there, rows_there
 from rowtrail.connectors.postgres_errors import translated
@@ -66,6 +72,7 @@ class PostgresDestination:
         transactional_ddl=True,
         type_of=postgres_type,
         takes=takes,
+        widens=widens,
         same_name=operator.eq,
     )
 
@@ -103,7 +110,8 @@ class PostgresDestination:
             if statements:
                 limit_waits(work)  # who waits for a table lets nobody else have it meanwhile
             for statement in statements:
-                work.run(statement)
+                with refusing(target, statement):
+                    work.run(statement)
         return statements
 
     def write(self, load: Load, *, probe: bool = False) -> pa.Array:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import psycopg
 
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
 from rowtrail.connectors.destinations.history import IDENTITY
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
+    cannot_change,
     check_history,
     check_names,
     not_ours,
     refused_column,
+    retype,
     too_narrow,
 )
 from rowtrail.connectors.destinations.names import (
@@ -38,8 +43,10 @@ from rowtrail.connectors.destinations.postgres_types import (
     arrow_type,
     column_type,
     takes,
+    widens,
 )
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.postgres_errors import reason, sqlstate
 from rowtrail.connectors.schema import Column, TableSchema
 
 COUNTED = 100_000
@@ -179,8 +186,10 @@ def plan(work: Connected, target: Target) -> list[str]:
         raise not_ours(target)
     check_history(layout, target)
     check_key(layout, target)
-    statements = _widen(target, layout, wanted)
-    return statements if tombstones else [*statements, _create_tombstones(target, table, wanted)]
+    if tombstones is None:
+        return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
+    in_key = {name: wanted[name] for name in target.schema.key}
+    return [*_widen(target, layout, wanted), *_retype(target, table, tombstones, in_key)]
 
 
 def _check_width(target: Target) -> None:
@@ -249,9 +258,12 @@ def primary_key(target: Target) -> tuple[str, ...]:
 
 
 def _key_column(name: str, kind: str) -> str:
+    return f"{quote(name)} {_key_type(kind)} NOT NULL"
+
+
+def _key_type(kind: str) -> str:
     """Texts in binary order, so that the primary key's index is in the order of `keys`."""
-    collation = ' COLLATE "C"' if kind == "text" else ""
-    return f"{quote(name)} {kind}{collation} NOT NULL"
+    return f'{kind} COLLATE "C"' if kind == "text" else kind
 
 
 def _create_tombstones(target: Target, table: PostgresName, wanted: Mapping[str, str]) -> str:
@@ -282,16 +294,46 @@ def _own_columns() -> list[str]:
 
 def _widen(target: Target, layout: PostgresLayout, wanted: Mapping[str, str]) -> list[str]:
     alter = f"ALTER TABLE {layout.table.sql} ADD COLUMN"
-    statements = []
-    for name, kind in wanted.items():
-        existing = layout.types.get(name)
-        if existing is None:
-            statements.append(f"{alter} {quote(name)} {kind}")
-        elif not takes(existing, kind):
-            tables = [layout.table]
-            if name in target.schema.key:
-                tables.append(layout.table.tombstones)
-            raise too_narrow(target, tables, name, existing, kind)
+    statements = [
+        f"{alter} {quote(name)} {kind}" for name, kind in wanted.items() if name not in layout.types
+    ]
+    statements += _retype(target, layout.table, layout, wanted)
     if target.deletes is Deletes.SOFT and not layout.has(DELETED_AT):
         statements.append(f"{alter} {DELETED_AT} {TIMESTAMPTZ}")
     return statements
+
+
+def _retype(
+    target: Target, table: PostgresName, layout: PostgresLayout, wanted: Mapping[str, str]
+) -> list[str]:
+    """Gives columns of the table, or of its tombstones, the types that take the values.
+
+    All in one statement: the server rewrites most tables for it, once.
+    """
+    changes = []
+    for name, kind in wanted.items():
+        existing = layout.types.get(name)
+        if existing is None or takes(existing, kind):
+            continue
+        in_key = name in target.schema.key
+        if not widens(existing, kind, in_key):
+            raise too_narrow(target, table, name, existing, kind)
+        changes.append(retype(name, _key_type(kind) if in_key else kind))
+    return [f"ALTER TABLE {layout.table.sql} {', '.join(changes)}"] if changes else []
+
+
+_IN_THE_WAY = ("0A", "2BP01", "42P16")
+"""Of what else depends on a table: views and rules, other objects, partitions."""
+
+
+@contextmanager
+def refusing(target: Target, statement: str) -> Iterator[None]:
+    """Raises ConfigurationError where something depends on a table so that a statement of the plan
+    cannot change it."""
+    try:
+        yield
+    except psycopg.Error as error:
+        if not (sqlstate(error) or "").startswith(_IN_THE_WAY):
+            raise
+        why = ": ".join(filter(None, (reason(error), error.diag.message_detail)))
+        raise cannot_change(target, statement, why) from error

@@ -69,6 +69,10 @@ _WIDER = {
     ("character varying", "text"),
     ("text", "character varying"),
 }
+_SHORTENED = re.compile(r"(character varying|timestamp|time)\(\d+\)(.*)")
+_SHORTENED_TO = {"character varying": "text"} | {
+    name: name for name in (TIMESTAMP, TIMESTAMPTZ, _TIME)
+}
 _NUMERIC = re.compile(r"numeric\((\d+),(\d+)\)")
 
 # From 4714-11-24 BC on: https://www.postgresql.org/docs/current/datatype-datetime.html
@@ -123,6 +127,20 @@ def takes(existing: str, wanted: str) -> bool:
     if want is None:
         return False
     return existing == "numeric" or (have is not None and decimal_takes(have, want))
+
+
+def widens(existing: str, wanted: str, in_key: bool) -> bool:
+    """Whether a column of the type `existing` can become `wanted` and no value changes its meaning.
+
+    From a narrower type of the same kind, or from an integer to a numeric, but not in a key: a
+    record's id tells them apart. A float holds many integers, which would be exact no more, and
+    `character(n)` would lose its blanks.
+    """
+    if shortened := _SHORTENED.fullmatch(existing):
+        return _SHORTENED_TO.get(shortened[1] + shortened[2]) == wanted
+    if wanted in _FLOATS or (in_key and existing in _INTEGERS and wanted not in _INTEGERS):
+        return (wanted, existing) in _WIDER
+    return wanted != existing and takes(wanted, existing)
 
 
 def _size(name: str) -> Range | None:

@@ -74,7 +74,7 @@ def arrow_type(table: str, column: TableColumn, types: Mapping[str, str]) -> pa.
             f"The type of column {table}.{column.name} cannot be used: {error}. Mend the entry in "
             f"`types` of its stream."
         ) from error
-    if wanted != natural and not _is_convertible(column, wanted):
+    if wanted != natural and not can_be_read(column, wanted):
         raise ConfigurationError(
             f"Column {table}.{column.name} is declared {column.declared}, which cannot be read as "
             f"{type_name(wanted)} without a change of meaning. Set "
@@ -113,8 +113,9 @@ def is_number(column: TableColumn) -> bool:
     return column.is_builtin and column.type_name in NUMBERS
 
 
-def _is_convertible(column: TableColumn, wanted: pa.DataType) -> bool:
-    """Whether each value either is exactly one of that type or is held back."""
+def can_be_read(column: TableColumn, wanted: pa.DataType) -> bool:
+    """Whether each value either is exactly one of that type, not the column's own, or is held
+    back."""
     if pa.types.is_string(wanted):
         return True
     exact = pa.types.is_integer(wanted) or pa.types.is_decimal(wanted)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from rowtrail.connectors.capture.pages import Mask
 from rowtrail.connectors.capture.postgres_text import cast_text
+from rowtrail.connectors.errors import TransientError
 from rowtrail.connectors.sources.postgres_table import TableColumn
 from rowtrail.connectors.sources.postgres_types import natural_type
 from rowtrail.connectors.type_names import type_name
@@ -51,13 +52,26 @@ class ValueReader:
     def read(self, array: pa.Array) -> tuple[pa.Array, Mask | None]:
         """The driver's array in the column's type, and where a value does not fit; None: nowhere.
 
-        Where it does not fit the result is NULL.
+        Where it does not fit the result is NULL. Raises TransientError when the column has got
+        another type since it was described, so that the driver's array is another one.
         """
-        values = self.convert(array)
+        try:
+            values = self.convert(array)
+        except pa.ArrowException as error:
+            raise self._retyped() from error
+        if values.type != self.type:
+            raise self._retyped()
         if values.null_count == array.null_count:
             return values, None
         lost: Mask = pc.and_(values.is_null(), array.is_valid()).to_numpy(zero_copy_only=False)
         return values, lost
+
+    def _retyped(self) -> TransientError:
+        return TransientError(
+            f"Column {self.name} was {self.declared} when its table was described, and its values "
+            f"come as those of another type: it was probably changed meanwhile. Try again, which "
+            f"describes the table anew."
+        )
 
     def read_text(self, texts: pa.Array) -> tuple[pa.Array, Mask | None]:
         """Likewise, of what `text` gives, which is also what the log has."""

@@ -78,7 +78,7 @@ def _reader(
     ordered: bool,
 ) -> ValueReader:
     """`ordered`: the column is of the key or the cursor."""
-    data_type = arrow_type(table.name, column.name, column.declared, stream.types)
+    data_type = arrow_type(table.name, column.name, column.declared, stream.types, column.held)
     return value_reader(
         column.name,
         column.declared,

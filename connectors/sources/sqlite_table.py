@@ -9,7 +9,13 @@ from typing import cast
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import RESERVED_PREFIX
 from rowtrail.connectors.sources.sqlite_connection import Connection
-from rowtrail.connectors.sources.sqlite_types import Affinity, Collation, affinity
+from rowtrail.connectors.sources.sqlite_types import (
+    CLASSES,
+    Affinity,
+    Collation,
+    affinity,
+    held_classes,
+)
 
 
 def quote(name: str) -> str:
@@ -29,6 +35,7 @@ class TableColumn:
     declared: str
     not_null: bool
     affinity: Affinity
+    held: tuple[str, ...]  # the storage classes that its values can have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +102,7 @@ def find_table(connection: Connection, name: str) -> SourceTable:
         raise ConfigurationError(
             f"Table {found} belongs to Rowtrail, so it cannot be a stream. Name another table."
         )
-    columns, primary_key = _columns(connection, found, strict=strict)
+    columns, primary_key = _columns(connection, found, strict=strict, guarded=kind == "table")
     return SourceTable(
         name=found,
         kind="virtual" if kind in ("virtual", "shadow") else kind,
@@ -153,7 +160,7 @@ def table_columns(connection: Connection) -> dict[str, list[str]]:
 
 
 def _columns(
-    connection: Connection, table: str, *, strict: bool
+    connection: Connection, table: str, *, strict: bool, guarded: bool
 ) -> tuple[tuple[TableColumn, ...], tuple[str, ...]]:
     # hidden = 1: arguments of a virtual table. 2 and 3 are generated columns, read like others.
     rows = cast(
@@ -171,6 +178,8 @@ def _columns(
             not_null=bool(not_null),
             # ANY keeps values as they come in a STRICT table only.
             affinity=Affinity.BLOB if strict and declared == "ANY" else affinity(declared),
+            # A view's column can be made of several, and a virtual table gives what it likes.
+            held=held_classes(declared, strict=strict) if guarded else CLASSES,
         )
         for name, declared, not_null, _ in rows
     )

@@ -13,7 +13,7 @@ from enum import Enum
 import pyarrow as pa
 
 from rowtrail.connectors.errors import ConfigurationError
-from rowtrail.connectors.type_names import KNOWN, parse_type
+from rowtrail.connectors.type_names import KNOWN, parse_type, type_name
 
 
 class Affinity(Enum):
@@ -83,21 +83,86 @@ def affinity(declared: str) -> Affinity:
     return Affinity.NUMERIC
 
 
-def arrow_type(table: str, column: str, declared: str, types: Mapping[str, str]) -> pa.DataType:
+CLASSES = ("integer", "real", "text", "blob")
+"""SQLite's storage classes, NULL apart: of each value, whatever its column."""
+
+_HELD: Mapping[Affinity, tuple[str, ...]] = {
+    Affinity.TEXT: ("text", "blob"),
+    Affinity.REAL: ("real", "text", "blob"),
+}
+_HELD_STRICTLY: Mapping[Affinity, tuple[str, ...]] = {
+    Affinity.INTEGER: ("integer",),
+    Affinity.REAL: ("real",),
+    Affinity.TEXT: ("text",),
+    Affinity.BLOB: ("blob",),
+}
+
+
+def held_classes(declared: str, *, strict: bool) -> tuple[str, ...]:
+    """The storage classes that values of a table's column can have.
+
+    In a STRICT table that of its type; in others an affinity converts some (numbers to text,
+    integers to reals), and bytes may be texts: numbers are not looked for among them.
+    """
+    if strict:
+        return CLASSES if declared == "ANY" else _HELD_STRICTLY[affinity(declared)]
+    if declared_type(declared) == pa.binary():
+        return ("text", "blob")
+    return _HELD.get(affinity(declared), CLASSES)
+
+
+def taken_classes(wanted: pa.DataType, declared: str) -> tuple[str, ...]:
+    """The storage classes of which some value can be read as this Arrow type, as `sqlite_values`
+    does it."""
+    if pa.types.is_boolean(wanted) or pa.types.is_integer(wanted):
+        return ("integer",)
+    if pa.types.is_floating(wanted):
+        return ("integer", "real")
+    if pa.types.is_binary(wanted):
+        return ("blob",)
+    numeric = affinity(declared).turns_text_into_numbers
+    if pa.types.is_decimal(wanted) or (pa.types.is_string(wanted) and numeric):
+        return ("integer", "real", "text")
+    return ("text",)
+
+
+def can_be_read(declared: str, held: tuple[str, ...], wanted: pa.DataType) -> bool:
+    """Whether a column that is declared so, whose values have these storage classes, may be read
+    as this Arrow type.
+
+    Not if no value of it could, nor what is declared to be bytes as a number or a time.
+    """
+    is_bytes = declared_type(declared) == pa.binary() and held != CLASSES
+    if is_bytes and not (pa.types.is_binary(wanted) or pa.types.is_string(wanted)):
+        return False
+    return not set(held).isdisjoint(taken_classes(wanted, declared))
+
+
+def arrow_type(
+    table: str, column: str, declared: str, types: Mapping[str, str], held: tuple[str, ...]
+) -> pa.DataType:
     """The Arrow type of a column, by the stream's `types` or else by what its declaration means.
 
-    An entry of `types` names the column or a declared type, in any case; the column wins. Raises
-    ConfigurationError where neither settles it.
+    `held` are the storage classes that its values can have. An entry of `types` names the column or
+    a declared type, in any case; the column wins. Raises ConfigurationError where neither settles
+    it, or the column cannot be read as the entry says.
     """
     chosen = _entry(types, column) or (_entry(types, declared) if declared else None)
     if chosen is not None:
         try:
-            return parse_type(chosen)
+            wanted = parse_type(chosen)
         except ValueError as error:
             raise ConfigurationError(
                 f"The type of column {table}.{column} cannot be used: {error}. Mend the entry in "
                 f"`types` of its stream."
             ) from error
+        if not can_be_read(declared, held, wanted):
+            raise ConfigurationError(
+                f"Column {table}.{column} is declared {declared}, which cannot be read as "
+                f'{type_name(wanted)}: no value of it would be one. Set types."{column}" of its '
+                f"stream to {_readable(declared, held)}, or take the entry away."
+            )
+        return wanted
     known = declared_type(declared)
     if known is not None:
         return known
@@ -108,6 +173,13 @@ def arrow_type(table: str, column: str, declared: str, types: Mapping[str, str])
         f"{', '.join(KNOWN)}, or leave the column out with `exclude`; `text` takes numbers and "
         f"text alike where the column has been declared with a numeric type."
     )
+
+
+def _readable(declared: str, held: tuple[str, ...]) -> str:
+    """The names of the types that it can be read as."""
+    sized = [(name, parse_type(name.replace("P,S", "38,10"))) for name in KNOWN]
+    fit = [name for name, kind in sized if can_be_read(declared, held, kind)]
+    return fit[0] if len(fit) == 1 else f"{', '.join(fit[:-1])} or {fit[-1]}"
 
 
 def _entry(types: Mapping[str, str], name: str) -> str | None:

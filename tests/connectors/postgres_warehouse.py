@@ -18,6 +18,7 @@ from .destination_conformance import Warehouse
 
 class PostgresWarehouse(Warehouse):
     no_types = frozenset({"timestamp_ns"})
+    obstacle = ("CREATE VIEW odd AS SELECT n FROM orders", "DROP VIEW odd", "view odd")
     spellings = ("public.orders",)
     zero_bytes = False
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime, time
 from pathlib import Path
 
 import duckdb
@@ -45,6 +46,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class DuckdbWarehouse(Warehouse):
+    obstacle = ("CREATE INDEX odd ON orders (n)", "DROP INDEX odd", "an index depends on it")
     spellings = ("ORDERS", "main.orders", "Main.Orders", "warehouse.orders")
 
     def __init__(self, folder: Path) -> None:
@@ -383,6 +385,70 @@ def test_columns_that_differ_only_by_case_are_refused(warehouse: DuckdbWarehouse
     warehouse.alter(other)
     warehouse.load(other, upsert(1, id=1, É="upper", é="lower"))
     assert (warehouse.rows()[1]["É"], warehouse.rows()[1]["é"]) == ("upper", "lower")
+
+
+@pytest.mark.parametrize(
+    ("existing", "wanted", "value"),
+    [
+        (pa.timestamp("s"), pa.timestamp("us"), datetime(2024, 1, 31, 10)),
+        (pa.timestamp("ms"), pa.timestamp("us"), datetime(1969, 12, 31, 23, 59, 59, 999_000)),
+        (pa.time64("us"), pa.time64("ns"), time(23, 59, 59, 999_999)),
+        (pa.uint32(), pa.int64(), 2**32 - 1),
+    ],
+    ids=str,
+)
+def test_finer_times_and_numbers_with_a_sign(
+    warehouse: DuckdbWarehouse, existing: pa.DataType, wanted: pa.DataType, value: object
+) -> None:
+    narrow = target_of({"id": pa.int64(), "n": existing})
+    wide = target_of({"id": pa.int64(), "n": wanted})
+    warehouse.alter(narrow)
+    warehouse.load(narrow, upsert(1, id=1, n=value))
+    assert len(warehouse.alter(wide)) == 1
+    warehouse.load(wide, upsert(1, id=2, n=value))
+    rows = warehouse.rows()
+    assert rows[1]["n"] == rows[2]["n"] == value
+
+
+@pytest.mark.parametrize(
+    ("existing", "wanted"),
+    [(pa.int64(), pa.uint64()), (pa.timestamp("us"), pa.timestamp("ns"))],
+    ids=str,
+)
+def test_a_type_with_another_range_is_not_widened_to(
+    warehouse: DuckdbWarehouse, existing: pa.DataType, wanted: pa.DataType
+) -> None:
+    warehouse.alter(target_of({"id": pa.int64(), "n": existing}))
+    with pytest.raises(ConfigurationError, match="Column n of table orders is"):
+        warehouse.alter(target_of({"id": pa.int64(), "n": wanted}))
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("INTEGER CHECK (n > 0)", "CHECK constraint"),
+        ("INTEGER UNIQUE", "UNIQUE"),
+        ("INTEGER, m INTEGER GENERATED ALWAYS AS (n + 1)", 'generated column "m"'),
+    ],
+)
+def test_what_duckdb_does_not_widen(warehouse: DuckdbWarehouse, declared: str, words: str) -> None:
+    """Of a column that a user of the target has made so."""
+    versions = ", ".join(f"_rowtrail_{part} BIGINT NOT NULL" for part in Version._fields)
+    warehouse.run(f"CREATE TABLE orders (id BIGINT NOT NULL, n {declared}, {versions})")
+    with pytest.raises(ConfigurationError, match=words):
+        warehouse.alter(target_of({"id": pa.int64(), "n": pa.int64()}))
+
+
+def test_a_key_is_widened_where_only_tombstones_are_left(warehouse: DuckdbWarehouse) -> None:
+    narrow = target_of({"id": pa.int32(), "note": pa.string()})
+    wide = target_of({"id": pa.int64(), "note": pa.string()})
+    warehouse.alter(narrow)
+    warehouse.load(narrow, upsert(1, id=1, note="a"), delete(5, id=2))
+    warehouse.run("DROP TABLE orders")
+    warehouse.alter(wide)
+    assert warehouse.alter(wide) == []
+    assert warehouse.load(wide, upsert(4, id=2, note="late")) == [True]
+    warehouse.load(wide, delete(5, id=2**40))
 
 
 def test_a_column_may_change_its_case(warehouse: DuckdbWarehouse) -> None:

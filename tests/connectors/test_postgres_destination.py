@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, time, timedelta
+from decimal import Decimal
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -182,18 +184,19 @@ def test_a_lost_primary_key_is_asked_for(warehouse: PostgresWarehouse, write: bo
     assert warehouse.alter(orders()) == []
 
 
-def test_a_key_that_became_wider_is_widened_by_what_the_message_says(
+def test_a_key_of_another_kind_is_made_so_by_what_the_message_says(
     warehouse: PostgresWarehouse,
 ) -> None:
     narrow = target_of({"id": pa.int32(), "note": pa.string()})
+    wide = target_of({"id": pa.decimal128(20, 0), "note": pa.string()})
     warehouse.alter(narrow)
     warehouse.load(narrow, upsert(1, id=1, note="a"), delete(1, id=2))
     with pytest.raises(ConfigurationError, match="run on the target: ALTER TABLE") as caught:
-        warehouse.alter(orders())
+        warehouse.alter(wide)
     remedy = str(caught.value).partition("run on the target: ")[2].partition(" Otherwise")[0]
     warehouse.run(remedy)
-    assert warehouse.alter(orders()) == []
-    assert warehouse.load(orders(), upsert(2, id=2**40), upsert(1, id=2)) == [False, True]
+    assert warehouse.alter(wide) == []
+    assert warehouse.load(wide, upsert(2, id=10**15), upsert(1, id=2)) == [False, True]
 
 
 def test_the_rows_of_a_large_table_are_estimated(
@@ -274,3 +277,59 @@ def test_rows_of_columns_that_others_gave_another_type(warehouse: PostgresWareho
     assert there is not None
     assert found.rows.to_pylist() == [{"id": 2} | dict.fromkeys(kinds), {"id": 1} | values]
     assert found.rows.schema.types == there.schema.arrow().types
+
+
+# --- widening -------------------------------------------------------------------------------------
+
+MIDNIGHT = datetime(2024, 1, 31)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "values"),
+    [
+        ("varchar(5)", pa.string(), ["short", "much longer than that"]),
+        ("timestamp(0)", pa.timestamp("us"), [MIDNIGHT, MIDNIGHT + timedelta(microseconds=4)]),
+        ("time(3)", pa.time64("us"), [time(10, 0, 0, 123_000), time(10, 0, 0, 123_456)]),
+        ("numeric(4,1)", pa.decimal128(6, 2), [Decimal("1.5"), Decimal("1234.56")]),
+    ],
+)
+def test_a_column_that_somebody_made_shorter(
+    warehouse: PostgresWarehouse, given: str, wanted: pa.DataType, values: list[object]
+) -> None:
+    target = target_of({"id": pa.int64(), "n": wanted})
+    warehouse.alter(target)
+    warehouse.run(f"ALTER TABLE orders ALTER COLUMN n TYPE {given}")
+    warehouse.load(target, upsert(1, id=1, n=values[0]))
+    assert len(warehouse.alter(target)) == 1
+    warehouse.load(target, upsert(2, id=2, n=values[1]))
+    rows = warehouse.rows()
+    assert [rows[1]["n"], rows[2]["n"]] == values
+
+
+def test_blanks_at_the_end_are_not_taken_away(warehouse: PostgresWarehouse) -> None:
+    target = orders()
+    warehouse.alter(target)
+    warehouse.run("ALTER TABLE orders ALTER COLUMN note TYPE char(5)")
+    with pytest.raises(ConfigurationError, match=r"Column note of table orders is character\(5\)"):
+        warehouse.alter(target)
+
+
+def test_a_text_key_that_somebody_made_shorter_is_in_binary_order_again(
+    warehouse: PostgresWarehouse,
+) -> None:
+    target = target_of({"id": pa.string(), "note": pa.string()})
+    warehouse.alter(target)
+    warehouse.run("ALTER TABLE orders ALTER COLUMN id TYPE varchar(5)")
+    assert len(warehouse.alter(target)) == 1
+    names = ["b", "a", "B", "á", "a longer name"]
+    warehouse.load(target, *(upsert(1, id=name, note="") for name in names))
+    assert [key[0] for key in warehouse.keys(target)] == sorted(names)
+    assert warehouse.alter(target) == []
+
+
+def test_all_columns_are_widened_in_one_rewrite(warehouse: PostgresWarehouse) -> None:
+    warehouse.alter(target_of({"id": pa.int32(), "a": pa.int16(), "b": pa.float32()}))
+    (statement, tombstones) = warehouse.alter(
+        target_of({"id": pa.int64(), "a": pa.int64(), "b": pa.float64()})
+    )
+    assert statement.count("ALTER COLUMN") == 3 and tombstones.count("ALTER COLUMN") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, time
@@ -305,6 +306,8 @@ def test_what_an_entry_of_types_may_name(
         ("bigint", "float64"),
         ("float8", "decimal(10,2)"),
         ("uuid", "blob"),
+        ("bytea", "decimal(3,1)"),
+        ("bytea", "timestamp"),
         ("interval", "int64"),
     ],
 )
@@ -317,13 +320,16 @@ def test_what_would_change_the_meaning_is_refused(
     assert f"read as {as_type} without a change of meaning" in str(caught.value)
 
 
-def test_an_entry_that_is_no_type(database: PostgresDatabase) -> None:
+@pytest.mark.parametrize("word", ["string", "decimal(99,2)", "decimal(2,3)", "int"])
+def test_an_entry_that_is_no_type(database: PostgresDatabase, word: str) -> None:
     make(database, "interval", [])
     with (
         database.source() as source,
-        pytest.raises(ConfigurationError, match=r"t\.v cannot be used: 'string'.*known are"),
+        pytest.raises(
+            ConfigurationError, match=rf"t\.v cannot be used: '{re.escape(word)}'.*known are"
+        ),
     ):
-        source.describe(stream(types={"*": "string"}))
+        source.describe(stream(types={"*": word}))
 
 
 def test_the_roles_own_settings_change_no_text(database: PostgresDatabase) -> None:

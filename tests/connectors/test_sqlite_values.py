@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from rowtrail.connectors.base import Capture, ReadState, StreamSpec
 from rowtrail.connectors.changes import Changes, Operation, Rejected
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.connectors.type_names import KNOWN
 from tests.connectors.follower import DictKnown, Follower, reported
 from tests.connectors.sqlite_database import SqliteDatabase
 
@@ -394,6 +396,7 @@ def test_a_changed_case_of_a_key_without_case(database: SqliteDatabase) -> None:
         ("INTEGER_OR_TEXT", {}, ["t.v", "INTEGER_OR_TEXT", 'types."INTEGER_OR_TEXT"']),
         ("DECIMAL(40,2)", {}, ["t.v", "DECIMAL(40,2)"]),
         ("TEXT", {"v": "strange"}, ["t.v", "strange", "int64"]),
+        ("BLOB", {"v": "decimal(99,2)"}, ["t.v", "decimal(99,2)", "not a type"]),
     ],
 )
 def test_a_type_that_says_too_little(
@@ -403,6 +406,71 @@ def test_a_type_that_says_too_little(
     with database.source() as source, pytest.raises(ConfigurationError) as caught:
         source.describe(stream(types=types))
     assert all(word in str(caught.value) for word in words)
+
+
+NAMES = tuple(name.replace("P,S", "9,3") for name in KNOWN)
+SAMPLES = [
+    *("0", "1", "1.5", "9.25", "'x'", "x'00'", "'12.5'"),
+    *("'2024-01-31'", "'10:00:00'", "'2024-01-31 10:00:00'", "'2024-01-31 10:00:00Z'"),
+]
+"""Of these some fit each type that the column can be read as."""
+
+
+@pytest.mark.parametrize(
+    ("declared", "strict"),
+    [
+        *((word, False) for word in ("INTEGER", "NUMERIC", "REAL", "TEXT", "BLOB", "DATE")),
+        *((word, True) for word in ("INT", "REAL", "TEXT", "BLOB", "ANY")),
+    ],
+)
+def test_what_a_column_cannot_be_read_as_is_refused(
+    database: SqliteDatabase, declared: str, strict: bool
+) -> None:
+    """Refused before the run is what no value could be read as; of all else some value is."""
+    strictly = "STRICT" if strict else ""
+    database.run(f"CREATE TABLE t (id INTEGER PRIMARY KEY, v {declared}) {strictly}")
+    for sample in SAMPLES:
+        with suppress(sqlite3.IntegrityError):
+            database.run(f"INSERT INTO t (v) VALUES ({sample})")
+    refused = set()
+    for name in NAMES:
+        chosen = stream(types={"v": name})
+        follower = Follower(chosen)
+        with database.source() as source:
+            try:
+                source.describe(chosen)
+            except ConfigurationError as error:
+                refused.add(name)
+                assert f"t.v is declared {declared}, which cannot be read as {name}" in str(error)
+                assert 'types."v"' in str(error)
+                assert [one.message for one in source.preflight([chosen])] == [str(error)]
+                continue
+            follower.read(source)
+        assert any(row["v"] is not None for row in follower.live().values()), name
+    numbers = {"boolean", "int16", "int32", "int64", "float32", "float64", "decimal(9,3)"}
+    times = {"date", "time", "timestamp", "timestamptz"}
+    whole = {"boolean", "int16", "int32", "int64"}
+    expected = {
+        "INT": times | {"blob"},
+        "REAL": whole | (times | {"blob"} if strict else set()),
+        "TEXT": numbers - {"decimal(9,3)"} | ({"blob"} if strict else set()),
+        "BLOB": numbers | times | ({"text"} if strict else set()),
+    }
+    assert refused == expected.get(declared, set())
+
+
+def test_a_view_may_bring_what_its_first_part_would_not(database: SqliteDatabase) -> None:
+    database.run(
+        "CREATE TABLE a (id INTEGER, v TEXT)",
+        "CREATE TABLE b (id INTEGER, v INTEGER)",
+        "INSERT INTO b VALUES (1, 7)",
+        "CREATE VIEW t AS SELECT * FROM a UNION ALL SELECT * FROM b",
+    )
+    chosen = stream(key=("id",), types={"v": "int64"})
+    follower = Follower(chosen)
+    with database.source() as source:
+        follower.read(source)
+    assert [row["v"] for row in follower.live().values()] == [7]
 
 
 def test_types_by_column_and_by_declared_type(database: SqliteDatabase) -> None:

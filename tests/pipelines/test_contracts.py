@@ -49,6 +49,9 @@ def retype(table: CopiedTable, column: str, before: str, after: str) -> None:
             "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 'orders'",
             (f"{column} {before}", f"{column} {after}"),
         )
+        # As https://sqlite.org/lang_altertable.html, 7, has it: others read the schema anew.
+        ((version,),) = file.execute("PRAGMA schema_version").fetchall()
+        file.execute(f"PRAGMA schema_version = {version + 1}")
 
 
 def rows(table: CopiedTable, columns: str = "id, amount, note") -> dict[int, tuple[Any, ...]]:
@@ -148,9 +151,35 @@ def test_a_type_that_is_quarantined(each_pair: CopiedTable) -> None:
     assert "the contract has column amount as decimal(10,2)" in one.message
     assert "7.1234" not in one.message
     assert f"{rows(each_pair)[8][0]:.2f}" == "8.50"
+    assert pipeline.compare_schemas()[0].plan == (), "the target keeps what was agreed on"
     each_pair.change("UPDATE orders SET amount = 7.12 WHERE id = 7")
     assert pipeline.run().complete
     assert f"{rows(each_pair)[7][0]:.2f}" == "7.12"
+
+
+def test_a_type_that_was_quarantined_and_is_agreed_on(each_pair: CopiedTable) -> None:
+    """Then the target is widened, and what was held back is loaded by itself."""
+    pipeline = agreed(each_pair, {"type_change": "quarantine"})
+    retype(each_pair, "amount", "numeric(10,2)", "numeric(14,4)")
+    each_pair.change("UPDATE orders SET amount = 7.1234 WHERE id = 7")
+    assert failed(pipeline.run()) == ["orders:7"]
+    pipeline.accept_schemas()
+    (found,) = pipeline.compare_schemas()
+    assert len(found.plan) == 1 and not found.loses
+    assert pipeline.run().complete
+    assert f"{rows(each_pair)[7][0]:.4f}" == "7.1234"
+
+
+def test_a_type_that_evolves(each_pair: CopiedTable) -> None:
+    pipeline = agreed(each_pair, "evolve")
+    retype(each_pair, "amount", "numeric(10,2)", "numeric(14,4)")
+    each_pair.change("UPDATE orders SET amount = 7.1234 WHERE id = 7")
+    told = Notes()
+    assert pipeline.run(reporter=told).complete
+    words = "column amount was decimal(10,2) and is decimal(14,4): the stream goes along"
+    assert f"orders: {words}." in told.notes
+    assert any(note.startswith("orders: ALTER TABLE") for note in told.notes)
+    assert f"{rows(each_pair)[7][0]:.4f}" == "7.1234"
 
 
 def test_a_type_that_is_discarded(each_pair: CopiedTable) -> None:
@@ -167,12 +196,14 @@ def test_a_type_that_is_discarded(each_pair: CopiedTable) -> None:
     assert rows(each_pair)[5000] == (None, "new")
 
 
-def test_a_type_that_is_frozen(each_pair: CopiedTable) -> None:
+@pytest.mark.parametrize("size", ["14,4", "9,1"], ids=["wider", "narrower"])
+def test_a_type_that_is_frozen(each_pair: CopiedTable, size: str) -> None:
     pipeline = agreed(each_pair, "freeze")
-    retype(each_pair, "amount", "numeric(10,2)", "numeric(14,4)")
+    retype(each_pair, "amount", "numeric(10,2)", f"numeric({size})")
     error = pipeline.run().streams["orders"].error
     assert error is not None
-    assert "column amount was decimal(10,2) and is decimal(14,4) at the source" in error
+    assert f"column amount was decimal(10,2) and is decimal({size}) at the source" in error
+    assert pipeline.compare_schemas()[0].plan == ()
 
 
 def test_a_column_that_may_be_null_now(each_pair: CopiedTable) -> None:

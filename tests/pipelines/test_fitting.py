@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowtrail.pipelines.fitting import fit
+from rowtrail.pipelines.fitting import Kind, conversions, fit, kind_of
 
 D = Decimal
 INF = float("inf")
@@ -71,6 +71,53 @@ def test_misfits_are_marked_and_the_rest_is_exact(values, source, target, fittin
         for value, bad in zip(cast.to_pylist(), misfits.to_pylist(), strict=True)
     ]
     assert together == fitting
+
+
+EDGES = {
+    Kind.BOOLEAN: pa.array([True, False]),
+    Kind.INTEGER: pa.array([2**63 - 1, -(2**63), 2**53 + 1]),
+    Kind.FLOAT: pa.array([0.1, 5e-324, 1.7e308, INF, float("nan"), -0.0]),
+    Kind.DECIMAL: pa.array([D(10**37), D("0.1234567")], pa.decimal256(76, 20)),
+    Kind.TEXT: pa.array(["", "x", "0x1", "\0"]),
+    Kind.BLOB: pa.array([b"", b"\xff", b"four"]),
+    Kind.DATE: pa.array([2**31 - 1, -(2**31)], pa.date32()),
+    Kind.TIME: pa.array([1, 2**62], pa.time64("us")),
+    Kind.TIMESTAMP: pa.array([1, 2**63 - 1, -(2**63)], pa.timestamp("us")),
+    Kind.TIMESTAMPTZ: pa.array([1, 2**63 - 1, -(2**63)], UTC_TIMESTAMP),
+}
+NARROW = {
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.INTEGER: pa.int8(),
+    Kind.FLOAT: pa.float32(),
+    Kind.DECIMAL: pa.decimal128(5, 2),
+    Kind.TEXT: pa.string(),
+    Kind.BLOB: pa.binary(3),
+    Kind.DATE: pa.date32(),
+    Kind.TIME: pa.time32("s"),
+    Kind.TIMESTAMP: pa.timestamp("ns"),
+    Kind.TIMESTAMPTZ: pa.timestamp("ns", "UTC"),
+}
+
+
+@pytest.mark.parametrize("one", Kind)
+@pytest.mark.parametrize("other", Kind)
+def test_which_kinds_stand_for_which(one: Kind, other: Kind) -> None:
+    """With each value, with some, or with none: as the page of types says."""
+    assert (kind_of(EDGES[one].type), kind_of(NARROW[other])) == (one, other)
+    whole = conversions().get((one, other))
+    wider = pa.concat_arrays([EDGES[one], pa.nulls(1, EDGES[one].type)])
+    cast, misfits = fit(wider, NARROW[other])
+    assert cast.null_count == misfits.true_count + 1
+    if one is other is Kind.BOOLEAN:
+        assert misfits.true_count == 0, "there is one type of them"
+    elif whole is None:
+        assert misfits.true_count == len(EDGES[one])
+    elif whole:
+        assert misfits.true_count == 0
+    elif EDGES[one].type == NARROW[other]:
+        assert cast.equals(wider)
+    else:
+        assert misfits.true_count > 0
 
 
 def test_every_amount_in_cents_fits_from_a_double() -> None:

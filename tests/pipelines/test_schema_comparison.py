@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rowtrail import Pipeline, Stream, transform
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.schema_comparison import SchemaComparison
 from rowtrail.pipelines.schema_verdicts import ColumnVerdict
-from tests.pipelines.copied_table import CopiedTable
+from tests.pipelines.copied_table import CopiedTable, Notes
 
 NAMES = ["id", "amount", "note", "seen"]
 
@@ -95,11 +97,35 @@ def test_a_column_that_only_the_target_has(each_pair: CopiedTable, loaded: Pipel
 
 
 def test_a_column_that_is_too_narrow(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    """What the run is going to do, and does."""
     each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE numeric(8,2)")
+    found = compare(loaded)
+    assert verdicts(found)["amount"] == "narrow"
+    assert not found.loses and found.problem == ""
+    (statement,) = found.plan
+    assert column(found, "amount").why == f"a run makes it {statement.rpartition(' TYPE ')[2]}"
+    told = Notes()
+    assert loaded.run(reporter=told).complete
+    assert f"orders: {statement}" in told.notes
+    assert verdicts(compare(loaded))["amount"] == "same"
+
+
+def test_a_column_of_another_kind(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    """The message has the statement; and it is the same before and in the run."""
+    each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE double precision")
     found = compare(loaded)
     assert verdicts(found)["amount"] == "lossy"
     assert found.loses and "Column amount of table orders" in found.problem
     assert loaded.run().streams["orders"].error == found.problem
+
+
+def test_a_dry_run_does_not_widen(each_pair: CopiedTable, loaded: Pipeline) -> None:
+    each_pair.change_target("ALTER TABLE orders ALTER COLUMN amount TYPE numeric(8,2)")
+    with pytest.raises(ConfigurationError, match="which a dry run does not do: ALTER TABLE"):
+        loaded.replay("orders", 7, dry_run=True)
+    assert verdicts(compare(loaded))["amount"] == "narrow"
+    loaded.replay("orders", 7)
+    assert verdicts(compare(loaded))["amount"] == "same"
 
 
 def test_a_column_that_takes_more(each_pair: CopiedTable, loaded: Pipeline) -> None:
@@ -161,6 +187,42 @@ def test_a_type_that_a_person_chose_and_columns_of_transforms(each_pair: CopiedT
     assert column(found, "size").why == "made by a transform"
     assert column(found, "seen").why.startswith("a transform drops it")
     assert not found.loses
+
+
+def test_names_that_differ_only_by_case(each_pair: CopiedTable) -> None:
+    """One column to DuckDB, so that the stream is refused before it is read; two to PostgreSQL."""
+
+    @transform(adds={"NOTE": "text"})
+    def shouted(frame):
+        return frame.assign(NOTE=frame["note"].str.upper())
+
+    pipeline = each_pair.pipeline(capture="snapshot", transforms=[shouted])
+    if each_pair.target.startswith("duckdb:"):
+        error = pipeline.run().streams["orders"].error
+        assert error is not None and "Columns note and NOTE of stream orders differ" in error
+        assert "`exclude`" in error
+        found = compare(pipeline)
+        assert found.loses and found.problem == error
+        return
+    assert pipeline.run().complete
+    assert not compare(pipeline).loses
+    (row,) = each_pair.ask_target('SELECT note, "NOTE" FROM orders WHERE id = 7')
+    assert row[0].startswith("note of 7") and row[1] == row[0].upper()
+
+
+def test_a_cast_that_cannot_be_is_refused_before_a_row_is_read(each_pair: CopiedTable) -> None:
+    blob = "bytea" if each_pair.source.startswith("postgresql:") else "blob"
+    each_pair.change(f"ALTER TABLE orders ADD COLUMN picture {blob}")
+    pipeline = each_pair.pipeline(capture="snapshot", types={"picture": "decimal(3,1)"})
+    error = pipeline.run().streams["orders"].error
+    assert error is not None and "Column orders.picture is declared" in error
+    assert "cannot be read as decimal(3,1)" in error
+    found = compare(pipeline)
+    assert found.loses and found.problem in error and found.problem.startswith("Column orders.pict")
+    assert each_pair.ask_target("SELECT count(*) FROM _rowtrail_receipts") == [(0,)]
+    for word in ("decimal(99,2)", "money"):
+        with pytest.raises(ConfigurationError, match=re.escape(f"'{word}' is not a type")):
+            each_pair.pipeline(capture="snapshot", types={"picture": word}).run()
 
 
 def test_a_table_that_is_gone_does_not_hide_the_others(each_pair: CopiedTable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -57,6 +58,11 @@ def at_target(declared: str, **more: bool) -> Column:
         (DUCKDB, pa.int32(), "DOUBLE", "widened"),
         (DUCKDB, pa.int64(), "DOUBLE", "lossy"),
         (DUCKDB, pa.int32(), "UINTEGER", "lossy"),
+        (DUCKDB, pa.int64(), "INTEGER", "narrow"),
+        (DUCKDB, pa.int64(), "UINTEGER", "narrow"),
+        (DUCKDB, pa.float64(), "FLOAT", "narrow"),
+        (DUCKDB, pa.float64(), "INTEGER", "lossy"),
+        (DUCKDB, pa.decimal128(10, 2), "SMALLINT", "narrow"),
         (DUCKDB, pa.string(), "BLOB", "lossy"),
         (DUCKDB, pa.decimal128(10, 2), "DECIMAL(10,3)", "lossy"),
         (DUCKDB, pa.decimal128(10, 2), "DECIMAL(11,3)", "widened"),
@@ -64,7 +70,10 @@ def at_target(declared: str, **more: bool) -> Column:
         (POSTGRES, pa.int32(), "integer", "same"),
         (POSTGRES, pa.int16(), "bigint", "widened"),
         (POSTGRES, pa.string(), "character varying", "compatible"),
-        (POSTGRES, pa.string(), "character varying(20)", "lossy"),
+        (POSTGRES, pa.string(), "character varying(20)", "narrow"),
+        (POSTGRES, pa.string(), "character(20)", "lossy"),
+        (POSTGRES, pa.int64(), "integer", "narrow"),
+        (POSTGRES, pa.int64(), "real", "lossy"),
         (POSTGRES, pa.decimal128(10, 2), "numeric", "widened"),
         (POSTGRES, pa.timestamp("ns"), "timestamp without time zone", "lossy"),
     ],
@@ -73,7 +82,16 @@ def at_target(declared: str, **more: bool) -> Column:
 def test_types(url: str, kind: pa.DataType, declared: str, verdict: str) -> None:
     found = one(url, at_source(kind), at_target(declared))
     assert (found.verdict, found.loses) == (verdict, verdict == "lossy")
-    assert bool(found.why) is (verdict == "lossy")
+    assert bool(found.why) is (verdict in ("lossy", "narrow"))
+
+
+def test_a_key_of_integers_does_not_become_one_of_decimals() -> None:
+    decimals = Column(name="id", type=pa.decimal128(12, 0), declared="x")
+    wanted = TableSchema(table="t", columns=(decimals,), key=("id",))
+    integers = Column(name="id", type=pa.int32(), declared="INTEGER")
+    there = TargetTable(schema=replace(wanted, columns=(integers,)), live_rows=1)
+    (found,) = column_verdicts(wanted, wanted, there, capabilities_of(DUCKDB))
+    assert (found.verdict, found.loses) == ("lossy", True)
 
 
 def test_a_column_that_may_not_be_null() -> None:
