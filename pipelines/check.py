@@ -27,6 +27,7 @@ from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.staged import Staged
 from rowtrail.pipelines.stages import stage
+from rowtrail.pipelines.validation import validation_of
 
 SAMPLE_ROWS = 1_000
 
@@ -180,6 +181,7 @@ def _check_stream(source: Source, stream: StreamDefinition, lock: LockFile | Non
             for one in shape.drift
         ]
         redaction = redaction_of(stream, schema, shape.target)
+        validation_of(stream, schema, shape.target)
         if not stream.transforms:
             return found
         changes = sample(source, stream, SAMPLE_ROWS)

@@ -25,6 +25,7 @@ from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shapes import drift_words, shape_of
 from rowtrail.pipelines.shared_log import acknowledge
 from rowtrail.pipelines.stages import stage
+from rowtrail.pipelines.validation import validation_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,13 @@ def make_ready(
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
-        stage=partial(stage, steps=stream.transforms, terms=shape.terms, redaction=redaction),
+        stage=partial(
+            stage,
+            steps=stream.transforms,
+            terms=shape.terms,
+            redaction=redaction,
+            validation=validation_of(stream, source_schema, schema),
+        ),
         archive=archiver(opened, stream, run_id, read_number),
         patience=opened.patience,
         code_fingerprint=code_fingerprint(stream, shape.terms),
@@ -165,8 +172,12 @@ def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamReco
 
 
 def code_fingerprint(stream: StreamDefinition, terms: Terms = NO_TERMS) -> str | None:
-    """Of the contract's terms and all transforms in their order; None when there are none."""
-    parts = [*([terms.text] if terms else []), *(step.fingerprint for step in stream.transforms)]
+    """Of the contract's terms, all transforms in their order and all checks; None without any."""
+    parts = [
+        *([terms.text] if terms else []),
+        *(step.fingerprint for step in stream.transforms),
+        *(one.fingerprint for one in (*stream.checks, *stream.checks_where_found)),
+    ]
     if not parts:
         return None
     text = "\0".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
@@ -18,12 +18,15 @@ from rowtrail.connectors.errors import RecordError
 from rowtrail.connectors.schema import Column, TableSchema
 from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
+from rowtrail.pipelines.checking import Broken
+from rowtrail.pipelines.checks import Severity
 from rowtrail.pipelines.contract import NO_TERMS, Terms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction
-from rowtrail.pipelines.staged import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged, Warned
 from rowtrail.pipelines.transforms import Transform
+from rowtrail.pipelines.validation import NO_VALIDATION, Validation
 from rowtrail.pipelines.waiting import less, waiting_rows
 
 
@@ -35,8 +38,9 @@ def stage(
     steps: tuple[Transform, ...],
     terms: Terms = NO_TERMS,
     redaction: Redaction = NOTHING_REDACTED,
+    validation: Validation = NO_VALIDATION,
 ) -> Staged:
-    """Folds, holds rows to the contract's terms, transforms and validates.
+    """Folds, holds rows to the contract's terms, transforms, validates and checks.
 
     What is behind one of `before` waits instead.
 
@@ -51,6 +55,7 @@ def stage(
     upserts = last.filter(pc.invert(is_delete))
     flow = _Flow(
         stream=changes.stream,
+        read=changes.rows,
         # As in a first read: to copy all rows would take time and memory for nothing.
         rows=changes.rows if len(upserts) == len(changes) else changes.rows.take(upserts),
         numbers=upserts,
@@ -61,6 +66,8 @@ def stage(
         flow.keep_to(terms)
     for step in steps:
         flow.apply(step, budget)
+    if validation:
+        flow.check(validation)
     return Staged(
         rows=flow.rows,
         kept=flow.numbers,
@@ -70,6 +77,7 @@ def stage(
         folded=folded,
         failed=tuple(flow.failed),
         waiting=waiting,
+        warned=flow.warned_of(),
         seconds=flow.seconds,
     )
 
@@ -96,6 +104,7 @@ class _Flow:
     """The rows on their way through the transforms; what leaves the way is noted by row number."""
 
     stream: str
+    read: pa.RecordBatch  # all rows as they came
     rows: pa.RecordBatch
     numbers: pa.Array
     schema: TableSchema
@@ -103,6 +112,7 @@ class _Flow:
     dropped: list[pa.Array] = field(default_factory=list)
     dropped_by: list[tuple[str, int]] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
+    warned: list[Warned] = field(default_factory=list)
     seconds: dict[Stage, float] = field(
         default_factory=lambda: {Stage.TRANSFORM: 0.0, Stage.VALIDATE: 0.0}
     )
@@ -165,6 +175,35 @@ class _Flow:
         self.seconds[Stage.TRANSFORM] += validated - started
         self._validate(step, output, kept, columns)
         self.seconds[Stage.VALIDATE] += perf_counter() - validated
+
+    def check(self, validation: Validation) -> None:
+        """Rows that break a check of severity `fail` fail; of the others it is noted."""
+        started = perf_counter()
+        self._hold_to(validation.light(self.rows, self.redaction), "CheckFailed")
+        self.seconds[Stage.VALIDATE] += perf_counter() - started
+
+    def _hold_to(self, found: Sequence[Broken], error_class: str) -> None:
+        bad: dict[int, str] = {}
+        for broken in found:
+            if broken.severity is Severity.WARN:
+                self.warned.append(Warned(check=broken.check, rows=self.numbers.take(broken.rows)))
+                continue
+            for row in broken.rows.to_pylist():
+                if row not in bad:
+                    # A transform may have put a redacted value into this column.
+                    raw = self.read.slice(self.numbers[row].as_py(), 1)
+                    told = self.redaction.masked(broken.observed(row), raw, quoted=True)
+                    bad[row] = broken.words + told
+        in_order = dict(sorted(bad.items()))
+        self._go_on(self.rows, self.numbers, self.schema, in_order, error_class)
+
+    def warned_of(self) -> tuple[Warned, ...]:
+        """The warnings, less the rows that failed after all."""
+        found = [
+            replace(one, rows=one.rows.filter(pc.is_in(one.rows, value_set=self.numbers)))
+            for one in self.warned
+        ]
+        return tuple(one for one in found if len(one.rows) or one.observed is not None)
 
     def _attempt(
         self, step: Transform, output: TableSchema, start: int, stop: int
