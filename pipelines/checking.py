@@ -104,11 +104,17 @@ def spelled(column: str, schema: TableSchema) -> str | None:
 
 
 def column_at_target(
-    stream: StreamDefinition, column: str, source: TableSchema, target: TableSchema, what: str
+    stream: StreamDefinition,
+    column: str,
+    source: TableSchema,
+    target: TableSchema,
+    what: str,
+    *,
+    thing: str = "check",
 ) -> str:
     """The column as the target spells it; ConfigurationError says why it is not there.
 
-    `what` asks for it, as the verb of a sentence: ``checks `min = 0` ``.
+    `what` asks for it, as the verb of a sentence: ``checks `min = 0` ``. It is a `thing`.
     """
     there = spelled(column, target)
     if there is not None:
@@ -119,19 +125,19 @@ def column_at_target(
     )
     if dropping is not None:
         raise ConfigurationError(
-            f"{said} transform {dropping} drops: checks look at the rows as they are loaded. Keep "
-            f"the column, or take the check out."
+            f"{said} transform {dropping} drops: rows are looked at as they are loaded. Keep the "
+            f"column, or take the {thing} out."
         )
     if spelled(column, source) is not None:
         raise ConfigurationError(
-            f"{said} the stream's contract leaves out: checks look at the rows as they are loaded. "
-            f"Take the check out, or accept the column."
+            f"{said} the stream's contract leaves out: rows are looked at as they are loaded. Take "
+            f"the {thing} out, or accept the column."
         )
     close = difflib.get_close_matches(column, target.names, n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
     raise ConfigurationError(
         f"{said} its rows do not have; they have {', '.join(target.names)}.{meant} Correct the "
-        f"column's name, or take the check out."
+        f"column's name, or take the {thing} out."
     )
 
 

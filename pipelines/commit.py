@@ -82,6 +82,8 @@ class Lane:
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
     stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
+    stage_chosen: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]
+    """Likewise, for records that were chosen: what is about a whole batch is not asked of them."""
     archive: Archiver
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None

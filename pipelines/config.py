@@ -45,6 +45,7 @@ from rowtrail.pipelines.definition_mistakes import (
     note_mistakes,
 )
 from rowtrail.pipelines.image_keys import keys_in
+from rowtrail.pipelines.suites import Suite, read_suite
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
@@ -264,6 +265,7 @@ def _stream(
     if capture is None and not mistakes.at((*place, "capture"), ("defaults", "capture")):
         mistakes.add((*place, "capture"), "is missing; set it to log, trigger, cursor or snapshot")
     references = given.get("transforms", ()) if with_transforms else ()
+    files = given.get("expectations", ()) if with_transforms else ()
     return StreamDefinition(
         name=name,
         table=given.get("table", name),
@@ -286,6 +288,7 @@ def _stream(
         redact_where_found=tuple(defaults.redact or ()),
         archive=given.get("archive", True),
         contract=Contract(**{k: Mode(v) for k, v in given.get("contract", {}).items()}),
+        expectations=_suites((*place, "expectations"), files, folder, mistakes),
         checks=_checks(section, place, mistakes),
         checks_where_found=_checks(defaults, ("defaults",), mistakes, but=section.checks or {}),
     )
@@ -331,6 +334,18 @@ def _transforms(
     for reference in references:
         try:
             found.append(load(reference, folder))
+        except ConfigurationError as error:
+            mistakes.add(place, str(error))
+    return tuple(found)
+
+
+def _suites(
+    place: Place, files: str | Sequence[str], folder: Path, mistakes: Mistakes
+) -> tuple[Suite, ...]:
+    found = []
+    for name in [files] if isinstance(files, str) else files:
+        try:
+            found.append(read_suite(folder / name))
         except ConfigurationError as error:
             mistakes.add(place, str(error))
     return tuple(found)

@@ -374,6 +374,14 @@ class StreamSection(_Section):
             "else, where a table has it."
         ),
     ] = None
+    expectations: Annotated[
+        str | list[str] | None,
+        Field(
+            description="File with a suite of Great Expectations 1.x, JSON or YAML, that each "
+            "batch is held to before it is loaded; or a list of files. Needs `pip install "
+            "'rowtrail[expectations]'`."
+        ),
+    ] = None
     archive: Annotated[
         bool | None,
         Field(

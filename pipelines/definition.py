@@ -14,6 +14,7 @@ from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes, Strea
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.checks import Check
 from rowtrail.pipelines.contract import Contract
+from rowtrail.pipelines.suites import Suite
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
@@ -89,6 +90,7 @@ class StreamDefinition:
     contract: Contract = field(default_factory=Contract)  # takes which changes of shape
     checks: tuple[Check, ...] = ()  # of the rows that are to be loaded
     checks_where_found: tuple[Check, ...] = ()  # likewise, where the table has such a column
+    expectations: tuple[Suite, ...] = ()  # of Great Expectations, likewise
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own

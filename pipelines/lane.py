@@ -81,6 +81,13 @@ def make_ready(
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
     images = keeping_of(opened.definition, stream, redaction)
+    stages = partial(
+        stage,
+        steps=stream.transforms,
+        terms=shape.terms,
+        redaction=redaction,
+        validation=validation_of(stream, source_schema, schema),
+    )
     lane = Lane(
         stream=stream,
         ledger=opened.ledger,
@@ -93,13 +100,8 @@ def make_ready(
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
-        stage=partial(
-            stage,
-            steps=stream.transforms,
-            terms=shape.terms,
-            redaction=redaction,
-            validation=validation_of(stream, source_schema, schema),
-        ),
+        stage=stages,
+        stage_chosen=partial(stages, whole=False),
         archive=archiver(opened, stream, run_id, read_number),
         patience=opened.patience,
         code_fingerprint=code_fingerprint(stream, shape.terms),
@@ -177,6 +179,7 @@ def code_fingerprint(stream: StreamDefinition, terms: Terms = NO_TERMS) -> str |
         *([terms.text] if terms else []),
         *(step.fingerprint for step in stream.transforms),
         *(one.fingerprint for one in (*stream.checks, *stream.checks_where_found)),
+        *(suite.fingerprint for suite in stream.expectations),
     ]
     if not parts:
         return None

@@ -39,12 +39,15 @@ def stage(
     terms: Terms = NO_TERMS,
     redaction: Redaction = NOTHING_REDACTED,
     validation: Validation = NO_VALIDATION,
+    whole: bool = True,
 ) -> Staged:
     """Folds, holds rows to the contract's terms, transforms, validates and checks.
 
-    What is behind one of `before` waits instead.
+    What is behind one of `before` waits instead. Without `whole` the records are chosen ones, of
+    which nothing is asked that is about a whole batch.
 
-    Raises ConfigurationError and StopError for broken code.
+    Raises ConfigurationError and StopError for broken code, BreakerError for a batch that as a
+    whole is not what a suite expects.
     """
     last, folded = fold(changes)
     waiting = waiting_rows(changes, last, before)
@@ -67,7 +70,7 @@ def stage(
     for step in steps:
         flow.apply(step, budget)
     if validation:
-        flow.check(validation)
+        flow.check(validation, whole=whole)
     return Staged(
         rows=flow.rows,
         kept=flow.numbers,
@@ -176,10 +179,20 @@ class _Flow:
         self._validate(step, output, kept, columns)
         self.seconds[Stage.VALIDATE] += perf_counter() - validated
 
-    def check(self, validation: Validation) -> None:
-        """Rows that break a check of severity `fail` fail; of the others it is noted."""
+    def check(self, validation: Validation, *, whole: bool) -> None:
+        """Rows that break a check of severity `fail` fail; of the others it is noted.
+
+        Expectations are asked of those that the light checks let through.
+        """
         started = perf_counter()
         self._hold_to(validation.light(self.rows, self.redaction), "CheckFailed")
+        if validation.expected is not None:
+            found = validation.expected.look(self.rows, self.redaction, whole=whole)
+            self._hold_to(found.rows, "ExpectationFailed")
+            for one in found.batch:
+                nobody = pa.array([], pa.int64())
+                self.warned.append(Warned(check=one.check, rows=nobody, observed=one.observed))
+            validation.stop_for(found.batch)
         self.seconds[Stage.VALIDATE] += perf_counter() - started
 
     def _hold_to(self, found: Sequence[Broken], error_class: str) -> None:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from rowtrail.connectors.schema import TableSchema
+from rowtrail.pipelines.breakers import BreakerError
 from rowtrail.pipelines.checking import BoundCheck, Broken, bind, redacts
+from rowtrail.pipelines.checks import Severity
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.redaction import Redaction
+
+if TYPE_CHECKING:
+    from rowtrail.pipelines.expectations import AboutBatch, Expected
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """The checks of one stream, bound to the columns that it loads."""
+    """The checks and suites of one stream, bound to the columns that it loads."""
 
     checks: tuple[BoundCheck, ...] = ()
+    expected: Expected | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.checks)
+        return bool(self.checks) or self.expected is not None
 
     def light(self, rows: pa.RecordBatch, redaction: Redaction) -> list[Broken]:
         """What the rows break of the light checks, in the order of the checks."""
@@ -28,6 +36,14 @@ class Validation:
             for one in self.checks
         )
         return [one for one in found if len(one.rows)]
+
+    def stop_for(self, broken: Sequence[AboutBatch]) -> None:
+        """Raises BreakerError where something of severity `fail` is among them."""
+        if failed := [one for one in broken if one.severity is Severity.FAIL]:
+            from rowtrail.pipelines.expectations import breaker_words
+
+            assert self.expected is not None
+            raise BreakerError(breaker_words(self.expected.stream, failed))
 
 
 NO_VALIDATION = Validation()
@@ -38,4 +54,16 @@ def validation_of(stream: StreamDefinition, source: TableSchema, target: TableSc
 
     Raises ConfigurationError for what cannot be asked of them.
     """
-    return Validation(checks=bind(stream, source, target))
+    return Validation(
+        checks=bind(stream, source, target),
+        # The module that calls the library is not even read for a stream without suites.
+        expected=_expected(stream, source, target) if stream.expectations else None,
+    )
+
+
+def _expected(
+    stream: StreamDefinition, source: TableSchema, target: TableSchema
+) -> Expected | None:
+    from rowtrail.pipelines.expectations import expected
+
+    return expected(stream, source, target)

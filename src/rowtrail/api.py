@@ -53,6 +53,7 @@ from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
 from rowtrail.pipelines.sizes import parse_size
 from rowtrail.pipelines.status import PipelineStatus, read_status
+from rowtrail.pipelines.suites import read_suite
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import from_function, load
 
@@ -97,6 +98,7 @@ class Stream:
     archive: bool = True  # keep its batches, where the pipeline has an archive
     contract: str | Mapping[str, str] = "evolve"  # or freeze; or a mode by kind of change
     checks: Mapping[str, Given] = field(default_factory=dict)  # column -> {"min": 0} or several
+    expectations: str | Path | Sequence[str | Path] = ()  # files of Great Expectations suites
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -150,6 +152,7 @@ class Stream:
             archive=self.archive,
             contract=_contract(self.contract, name),
             checks=_checks(self.checks, name),
+            expectations=tuple(read_suite(Path(one)) for one in _files(self.expectations)),
         )
 
 
@@ -163,6 +166,10 @@ def _checks(given: Mapping[str, Given], stream: str) -> tuple[Check, ...]:
                 f"Stream {stream}: checks of column {column}: {error}."
             ) from None
     return tuple(found)
+
+
+def _files(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [given] if isinstance(given, str | Path) else given
 
 
 def _contract(given: str | Mapping[str, str], stream: str) -> Contract:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.cli.place import FILE, Place
@@ -95,3 +97,63 @@ def test_a_pattern_of_tables_has_checks_where_a_table_has_the_column(filled: Pla
     streams = filled.type("run", "--json").document["streams"]
     assert streams["others"]["counts"]["loaded"] == 1
     assert [one["record"] for one in streams["orders"]["failed_records"]] == ["orders:2"]
+
+
+SUITE = '{"name": "orders", "expectations": [%s]}'
+NOT_NULL = (
+    '{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "note"}, '
+    '"severity": "warning"}'
+)
+MEAN = (
+    '{"type": "expect_column_mean_to_be_between", "kwargs": {"column": "amount", '
+    '"min_value": 100}, "severity": "info"}'
+)
+
+
+def use_suite(place: Place, text: str) -> None:
+    (place.folder / "suites").mkdir(exist_ok=True)
+    (place.folder / "suites" / "orders.json").write_text(text)
+    place.write(FILE + 'expectations = "suites/orders.json"\n')
+
+
+def test_a_suite_beside_the_file_is_asked_and_its_warnings_are_told(filled: Place) -> None:
+    use_suite(filled, SUITE % f"{NOT_NULL}, {MEAN}")
+    assert filled.type("check").code == 0
+    answer = filled.type("run")
+    assert answer.code == 0
+    assert (
+        "orders: warning: expectation expect_column_values_to_not_be_null of column note: broken "
+        "by 1 row, orders:3\n"
+        "orders: warning: expectation expect_column_mean_to_be_between of column amount "
+        "(min_value = 100): the rows of a batch have '2.2'\n"
+    ) in answer.out
+    assert answer.err.count("\n") == len([line for line in answer.err.splitlines() if "Z " in line])
+
+
+def test_a_check_finds_mistakes_of_a_suite_before_the_night(filled: Place) -> None:
+    use_suite(filled, "{}")
+    answer = filled.type("check")
+    assert answer.code == 2
+    assert "line 11, streams.orders.expectations: " in answer.err
+    assert "it has no list of `expectations`" in answer.err
+    use_suite(filled, SUITE % NOT_NULL.replace("note", "nose"))
+    assert "of column nose, which its rows do not have" in filled.type("check").out
+    regex = '{"type": "expect_column_values_to_match_regex", "kwargs": {"column": "note", %s}}'
+    use_suite(filled, SUITE % (regex % '"regex": "("'))
+    answer = filled.type("check")
+    assert answer.code == 1
+    assert "cannot be asked of its rows: Invalid regular expression" in answer.out
+    # What a sample answers says nothing of the night's rows.
+    use_suite(filled, SUITE % MEAN.replace("info", "critical"))
+    assert filled.type("check").code == 0
+    assert filled.type("run").code == 1
+
+
+def test_a_missing_package_is_told_with_what_to_install(filled: Place) -> None:
+    use_suite(filled, SUITE % NOT_NULL)
+    (filled.folder / "great_expectations.py").write_text(
+        "raise ModuleNotFoundError(name='great_expectations')"
+    )
+    answer = filled.spawn("check", PYTHONPATH=f"{filled.folder}:{os.environ.get('PYTHONPATH', '')}")
+    assert answer.code == 1
+    assert "pip install 'rowtrail[expectations]'" in answer.out

@@ -155,7 +155,7 @@ def _tell_stream(stream: StreamResult) -> None:
 def warning_words(warned: CheckWarning) -> str:
     """What was warned of, as a line."""
     if warned.record is None:
-        return f"warning: {warned.check}: {warned.observed}"
+        return f"warning: {warned.check}: the rows of a batch have {warned.observed}"
     example = "" if warned.rows == 1 else "for example "
     return (
         f"warning: {warned.check}: broken by {count(warned.rows, 'row')}, {example}{warned.record}"
