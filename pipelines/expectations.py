@@ -47,6 +47,17 @@ class AboutBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Told:
+    """What an expectation said of some rows, met or not."""
+
+    check: str
+    severity: Severity
+    success: bool
+    unexpected: int | None  # rows; None where it is about them all
+    observed: str | None  # where it is about them all
+
+
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """What a batch of rows broke."""
 
@@ -87,6 +98,19 @@ class Expected:
             elif answer.rows:
                 found.append(_broken(one, answer, rows, redaction))
         return Found(rows=tuple(found), batch=tuple(batch))
+
+    def told(self, rows: pa.RecordBatch, redaction: Redaction) -> list[Told]:
+        """What each expectation says of the rows, in order. Raises ConfigurationError."""
+        return [
+            Told(
+                check=words_of(one),
+                severity=one.severity,
+                success=answer.success,
+                unexpected=None if answer.rows is None else len(answer.rows),
+                observed=_seen(one, answer, rows, redaction) if answer.rows is None else None,
+            )
+            for one, answer in self.answers(rows, redaction, whole=True)
+        ]
 
     def answers(
         self, rows: pa.RecordBatch, redaction: Redaction, *, whole: bool
@@ -161,7 +185,7 @@ def words_of(one: Expectation) -> str:
     return f"expectation {one.type}{about}{told}"
 
 
-def observed_words(answer: Answer) -> str:
+def _observed_words(answer: Answer) -> str:
     """What the whole had, as text; in quotes, by which it is told from words."""
     if answer.observed is not None:
         return _quoted(answer.observed)
@@ -241,15 +265,21 @@ def _observed(one: Expectation, rows: pa.RecordBatch, redaction: Redaction, row:
 def _about_batch(
     one: Expectation, answer: Answer, rows: pa.RecordBatch, redaction: Redaction
 ) -> AboutBatch:
-    observed = observed_words(answer)
-    if redacts(one.columns, redaction.columns):
-        observed = MASK
     return AboutBatch(
         check=words_of(one),
         file=one.file,
         severity=one.severity,
-        observed=redaction.masked(observed, rows, quoted=True),
+        observed=_seen(one, answer, rows, redaction),
     )
+
+
+def _seen(one: Expectation, answer: Answer, rows: pa.RecordBatch, redaction: Redaction) -> str:
+    """What the whole has, without what redacted columns have."""
+    if redacts(one.columns, redaction.columns):
+        return MASK
+    words = _observed_words(answer)
+    # A transform may have put a redacted value into any column; how many rows there are is none.
+    return redaction.masked(words, rows, quoted=True) if one.columns else words
 
 
 def _not_askable(stream: str, one: Expectation, why: str) -> ConfigurationError:

@@ -20,6 +20,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one check or expectation says of some rows."""
+
+    success: bool
+    unexpected: int | None = None  # rows that broke it; None where it is about the whole
+    observed: str | None = None  # where it is about the whole: what it has
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A check or an expectation, by its place among all of the stream's."""
+
+    place: int
+    check: str
+    severity: Severity
+
+
+@dataclass(frozen=True, kw_only=True)
 class Validation:
     """The checks and suites of one stream, bound to the columns that it loads."""
 
@@ -36,6 +54,25 @@ class Validation:
             for one in self.checks
         )
         return [one for one in found if len(one.rows)]
+
+    def verdicts(self, rows: pa.RecordBatch, redaction: Redaction) -> list[tuple[Asked, Verdict]]:
+        """What each check and each expectation says of the rows, all of them together.
+
+        Raises ConfigurationError for an expectation that cannot be asked of them.
+        """
+        found: list[tuple[Asked, Verdict]] = []
+        for place, one in enumerate(self.checks):
+            broken = one.broken(rows, redacted=True)
+            verdict = Verdict(success=not len(broken.rows), unexpected=len(broken.rows))
+            found.append((Asked(place, broken.check, broken.severity), verdict))
+        if self.expected is not None:
+            for told in self.expected.told(rows, redaction):
+                asked = Asked(len(found), told.check, told.severity)
+                verdict = Verdict(
+                    success=told.success, unexpected=told.unexpected, observed=told.observed
+                )
+                found.append((asked, verdict))
+        return found
 
     def stop_for(self, broken: Sequence[AboutBatch]) -> None:
         """Raises BreakerError where something of severity `fail` is among them."""

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.cli.place import FILE, Place
+from tests.duckdb_files import write_into
 
 CHECKS = """
 [streams.orders.checks]
@@ -157,3 +158,39 @@ def test_a_missing_package_is_told_with_what_to_install(filled: Place) -> None:
     answer = filled.spawn("check", PYTHONPATH=f"{filled.folder}:{os.environ.get('PYTHONPATH', '')}")
     assert answer.code == 1
     assert "pip install 'rowtrail[expectations]'" in answer.out
+
+
+def test_expectations_are_lined_up_between_source_and_target(filled: Place) -> None:
+    filled.write(FILE)
+    assert filled.type("run").code == 0
+    use_suite(filled, SUITE % f"{NOT_NULL}, {MEAN.replace('100', '0')}")
+    answer = filled.type("check", "--expectations")
+    assert answer.code == 0
+    assert answer.out.startswith("orders: 5 rows at the source, 5 rows at the target (all of")
+    assert answer.out.endswith("Source and target agree, and meet what is asked: 1 stream.\n")
+    with write_into(filled.target) as connection:
+        connection.execute("UPDATE orders SET note = 'x', amount = 0 WHERE id = 3")
+    answer = filled.type("check", "--expectations", "orders")
+    assert answer.code == 1
+    assert answer.out.endswith("Not as asked: 2 checks with another answer on each side.\n")
+    document = filled.type("check", "--expectations", "--rows", "4", "--json").document
+    (stream,) = document["streams"]
+    assert (document["passes"], stream["source_rows"], stream["whole"]) == (False, 4, False)
+    assert stream["checks"][0] == {
+        "check": "expectation expect_column_values_to_not_be_null of column note",
+        "severity": "warn",
+        "source": {"success": False, "unexpected": 1, "observed": None},
+        "target": {"success": True, "unexpected": 0, "observed": None},
+        "differs": True,
+        "fails": False,
+    }
+
+
+def test_streams_and_rows_go_with_expectations(place: Place) -> None:
+    for line in (("check", "orders"), ("check", "--rows", "3")):
+        answer = place.type(*line)
+        assert answer.code == 2
+        assert "streams and --rows go with --expectations" in answer.err
+    answer = place.type("check", "--expectations")
+    assert answer.code == 2
+    assert "Nothing is asked of orders" in answer.err
