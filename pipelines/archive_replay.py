@@ -298,7 +298,9 @@ class _Work:
 
     def _spared(self, ready: ReadyStream, begun: Begun) -> ReadyStream:
         """Its batches are marked as copies in the archive, and old failures open no gaps."""
-        lane = replace(ready.lane, stage=spare_outdated(ready.lane))
+        # Among the batches are some of a few records that were retried.
+        lane = replace(ready.lane, stage=ready.lane.stage_chosen)
+        lane = replace(lane, stage=spare_outdated(lane))
         if isinstance(lane.archive, BatchArchiver):
             position = ready.state.position
             keeper = replace(lane.archive, kind=ArchivedKind.COPY)

@@ -27,6 +27,7 @@ from rowtrail.pipelines.shared_log import holding, retained
 from rowtrail.pipelines.sizes import size_text
 from rowtrail.pipelines.staged import Staged
 from rowtrail.pipelines.stages import stage
+from rowtrail.pipelines.validation import validation_of
 
 SAMPLE_ROWS = 1_000
 
@@ -44,7 +45,8 @@ def check_pipeline(definition: PipelineDefinition) -> Checked:
     """All problems of target, ledger and all streams; those that are `fatal` would stop a run.
 
     Each stream's transforms are run on a sample whole and in two halves: a function of each row
-    gives the same both ways. Raises what opening the source raises.
+    gives the same both ways. Its expectations are asked of the sample, for what cannot be asked of
+    such rows. Raises what opening the source raises.
     """
     lock = lock_of(definition)
     source = open_source(definition.source)
@@ -180,13 +182,22 @@ def _check_stream(source: Source, stream: StreamDefinition, lock: LockFile | Non
             for one in shape.drift
         ]
         redaction = redaction_of(stream, schema, shape.target)
-        if not stream.transforms:
+        validation = validation_of(stream, schema, shape.target)
+        if not stream.transforms and validation.expected is None:
             return found
         changes = sample(source, stream, SAMPLE_ROWS)
+        if changes is None:
+            return found
         run = partial(
             stage, before=(), steps=stream.transforms, terms=shape.terms, redaction=redaction
         )
-        return found if changes is None else [*found, *_check_row_wise(stream, changes, run)]
+        if stream.transforms:
+            found += _check_row_wise(stream, changes, run)
+        if validation.expected is not None:
+            # What cannot be asked is raised; what some first rows answer says nothing of all.
+            rows = run(changes, Budget(SAMPLE_ROWS * 20)).rows
+            validation.expected.answers(rows, redaction, whole=True)
+        return found
     except RowtrailError as error:
         return [Problem(stream=stream.name, message=str(error), remedy="")]
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rowtrail.checkpoints.errors import LedgerError
+from rowtrail.checkpoints.record_id import from_arrow
 from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, HeldBack, Stage
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
@@ -27,7 +28,7 @@ from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.loading import has_refused, without_refused, write
 from rowtrail.pipelines.plan import Plan, make_plan
-from rowtrail.pipelines.results import BatchResult, Counts
+from rowtrail.pipelines.results import BatchResult, CheckWarning, Counts
 from rowtrail.pipelines.retrying import Patience
 from rowtrail.pipelines.staged import Staged
 from rowtrail.pipelines.waiting import blockers, blockers_within
@@ -81,6 +82,8 @@ class Lane:
     acknowledge: Callable[[str], None]  # told the position once it is durable; raises nothing
     faults: Faults
     stage: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]  # last: see `stages.stage`
+    stage_chosen: Callable[[Changes, Budget, Sequence[HeldBack]], Staged]
+    """Likewise, for records that were chosen: what is about a whole batch is not asked of them."""
     archive: Archiver
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
@@ -200,6 +203,7 @@ def commit_batch(
         seconds={**clock.seconds, **{key.value: spent for key, spent in staged.seconds.items()}},
         attempts=budget.spent,
         failed_records=plan.failed_records(),
+        warnings=warnings_of(changes, staged),
     )
 
 
@@ -292,6 +296,22 @@ def make_receipt(
         position_after=position_after if position_after is not None else position_before,
         manifest_digest=digest,
         written_at=datetime.now(UTC),
+    )
+
+
+def warnings_of(changes: Changes, staged: Staged) -> tuple[CheckWarning, ...]:
+    """What was warned of, each with one of its records."""
+    keys = changes.keys()
+    return tuple(
+        CheckWarning(
+            check=one.check,
+            rows=len(one.rows),
+            record=str(from_arrow(changes.stream, keys.take(one.rows.slice(0, 1)))[0])
+            if len(one.rows)
+            else None,
+            observed=one.observed,
+        )
+        for one in staged.warned
     )
 
 

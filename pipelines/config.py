@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.checks import Check, checks_of
 from rowtrail.pipelines.config_mistakes import Mistakes, Place
 from rowtrail.pipelines.config_model import (
     BreakersSection,
+    CheckSection,
     ContractSection,
     PipelineFile,
     PipelineSection,
@@ -44,6 +46,7 @@ from rowtrail.pipelines.definition_mistakes import (
     note_mistakes,
 )
 from rowtrail.pipelines.image_keys import keys_in
+from rowtrail.pipelines.suites import Suite, read_suite
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import Transform, load
 
@@ -148,11 +151,16 @@ def _validated(data: dict[str, Any], mistakes: Mistakes) -> PipelineFile:
         # Without the inputs: they may hold a password.
         wrong = error.errors(include_input=False, include_context=False, include_url=False)
     for item in wrong:
-        mistakes.add(tuple(map(str, item["loc"])), _words(item))
+        mistakes.add(_place(item["loc"]), _words(item))
     rest = _without(data, [item["loc"] for item in wrong])
     return PipelineFile.model_validate(
         {"streams": {}, **rest, "pipeline": {**_STAND_IN, **rest.get("pipeline", {})}}
     )
+
+
+def _place(found: Sequence[str | int]) -> Place:
+    """Where a setting is; that checks of a column may be several is no part of its name."""
+    return tuple(str(one) for one in found if not ("checks" in found and isinstance(one, int)))
 
 
 def _words(item: Mapping[str, Any]) -> str:
@@ -181,6 +189,8 @@ def _suggestion(place: Sequence[str | int]) -> str:
     section = _SECTIONS[str(place[0])] if len(place) > 1 else PipelineFile
     if "contract" in place[1:-1]:
         section = ContractSection
+    if "checks" in place[1:-1]:
+        section = CheckSection
     close = difflib.get_close_matches(str(place[-1]), section.model_fields, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -191,7 +201,7 @@ def _without(data: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> 
     for place in places:
         key = str(place[0])
         inner = rest.get(key)
-        if len(place) > 1 and isinstance(inner, Mapping):
+        if len(place) > 1 and isinstance(inner, Mapping) and isinstance(place[1], str):
             rest[key] = _without(inner, [place[1:]])
         else:
             rest.pop(key, None)
@@ -258,6 +268,7 @@ def _stream(
     if given.get("deletes") == Deletes.HISTORY and section.policy not in (None, Policy.BLOCK):
         mistakes.add((*place, "policy"), HISTORY_BLOCKS)
     references = given.get("transforms", ()) if with_transforms else ()
+    files = given.get("expectations", ()) if with_transforms else ()
     return StreamDefinition(
         name=name,
         table=given.get("table", name),
@@ -280,7 +291,29 @@ def _stream(
         redact_where_found=tuple(defaults.redact or ()),
         archive=given.get("archive", True),
         contract=Contract(**{k: Mode(v) for k, v in given.get("contract", {}).items()}),
+        expectations=_suites((*place, "expectations"), files, folder, mistakes),
+        checks=_checks(section, place, mistakes),
+        checks_where_found=_checks(defaults, ("defaults",), mistakes, but=section.checks or {}),
     )
+
+
+def _checks(
+    section: StreamSection, place: Place, mistakes: Mistakes, but: Collection[str] = ()
+) -> tuple[Check, ...]:
+    """The checks that a section has, less those of some columns."""
+    others = {name.lower() for name in but}
+    found: list[Check] = []
+    for column, tables in (section.checks or {}).items():
+        if column.lower() in others:
+            continue
+        given = [one.model_dump(by_alias=True, exclude_unset=True) for one in tables]
+        try:
+            found += checks_of(column, given)
+        except ValueError as error:
+            where = (*place, "checks", column)
+            if not mistakes.at(where):
+                mistakes.add(where, str(error))
+    return tuple(found)
 
 
 def _pattern(
@@ -304,6 +337,18 @@ def _transforms(
     for reference in references:
         try:
             found.append(load(reference, folder))
+        except ConfigurationError as error:
+            mistakes.add(place, str(error))
+    return tuple(found)
+
+
+def _suites(
+    place: Place, files: str | Sequence[str], folder: Path, mistakes: Mistakes
+) -> tuple[Suite, ...]:
+    found = []
+    for name in [files] if isinstance(files, str) else files:
+        try:
+            found.append(read_suite(folder / name))
         except ConfigurationError as error:
             mistakes.add(place, str(error))
     return tuple(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,67 @@ class _OneForAll:
 
 
 Contract = Annotated[ContractSection, BeforeValidator(_OneForAll.spelled_out), _OneForAll()]
+
+
+Bound = Annotated[Any, WithJsonSchema({"type": ["number", "string"]})]
+"""A number, a text, or a date or time as TOML has them."""
+Member = Annotated[Any, WithJsonSchema({"type": ["number", "string", "boolean"]})]
+
+
+class CheckSection(_Section):
+    """What is asked of a column's values, in the rows as they are loaded. NULL passes all but
+    `not_null`."""
+
+    not_null: Annotated[bool | None, Field(description="Whether NULL breaks it.")] = None
+    unique: Annotated[
+        bool | None,
+        Field(
+            description="Whether a value that several rows of a batch have breaks it: in all of "
+            "them, since none is known to be the right one."
+        ),
+    ] = None
+    min: Annotated[
+        Bound,
+        Field(
+            description="Least value: a number, a date, a time or text, as the column has them. "
+            "NaN breaks it."
+        ),
+    ] = None
+    max: Annotated[Bound, Field(description="Greatest value, likewise.")] = None
+    pattern: Annotated[
+        str | None,
+        Field(
+            description="Regular expression (RE2) that a text matches from its first character to "
+            "its last."
+        ),
+    ] = None
+    one_of: Annotated[
+        list[Member] | None, Field(alias="in", description="All values that there are.")
+    ] = None
+    severity: Annotated[
+        Literal["fail", "warn"],
+        Field(
+            description="What becomes of a row that breaks it: a failed record, or it is loaded "
+            "and the run tells of it."
+        ),
+    ] = "fail"
+
+
+def _several(value: object) -> object:
+    return [value] if isinstance(value, Mapping) else value
+
+
+class _TableOrTables:
+    """A table in place of a list of one."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        several = handler(core_schema)
+        return {"anyOf": [several["items"], several]}
+
+
+Checks = Annotated[list[CheckSection], BeforeValidator(_several), _TableOrTables()]
 
 
 class PipelineSection(_Section):
@@ -303,6 +365,22 @@ class StreamSection(_Section):
         Field(
             description="What becomes of the stream when its source has another shape than "
             "`rowtrail.lock` says: `freeze` or `evolve` for every kind of change, or a table."
+        ),
+    ] = None
+    checks: Annotated[
+        dict[str, Checks] | None,
+        Field(
+            description="What is asked of the rows before they are loaded, by column: a table, or "
+            "a list of tables. Those of [defaults] are asked of every column that says nothing "
+            "else, where a table has it."
+        ),
+    ] = None
+    expectations: Annotated[
+        str | list[str] | None,
+        Field(
+            description="File with a suite of Great Expectations 1.x, JSON or YAML, that each "
+            "batch is held to before it is loaded; or a list of files. Needs `pip install "
+            "'rowtrail[expectations]'`."
         ),
     ] = None
     archive: Annotated[

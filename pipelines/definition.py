@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines.checks import Check
 from rowtrail.pipelines.contract import Contract
+from rowtrail.pipelines.suites import Suite
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.transforms import Transform
@@ -86,6 +88,9 @@ class StreamDefinition:
     redact_where_found: tuple[str, ...] = ()  # likewise, where the table has such a column
     archive: bool = True  # whether its batches are kept, where the pipeline has an archive
     contract: Contract = field(default_factory=Contract)  # takes which changes of shape
+    checks: tuple[Check, ...] = ()  # of the rows that are to be loaded
+    checks_where_found: tuple[Check, ...] = ()  # likewise, where the table has such a column
+    expectations: tuple[Suite, ...] = ()  # of Great Expectations, likewise
     log: str = ""  # the slot; given by the pipeline, as `readers` is
     readers: int = DEFAULT_READERS
     pattern: str | None = None  # that took the table; None: the stream has a section of its own
@@ -135,7 +140,13 @@ class PatternDefinition:
     def __post_init__(self) -> None:
         # A table of many that has no such column is no mistake.
         everywhere = (*self.template.redact, *self.template.redact_where_found)
-        template = replace(self.template, redact=(), redact_where_found=everywhere)
+        template = replace(
+            self.template,
+            redact=(),
+            redact_where_found=everywhere,
+            checks=(),
+            checks_where_found=(*self.template.checks, *self.template.checks_where_found),
+        )
         object.__setattr__(self, "template", template)
 
     @property

@@ -32,6 +32,7 @@ from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shapes import drift_words, shape_of
 from rowtrail.pipelines.shared_log import acknowledge
 from rowtrail.pipelines.stages import stage
+from rowtrail.pipelines.validation import validation_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,14 @@ def make_ready(
     read_number = opened.ledger.streams.next_read(stream.name)
     held = HeldRecords(opened.ledger, stream.name)
     images = keeping_of(opened.definition, stream, redaction)
+    stages = partial(
+        stage,
+        steps=stream.transforms,
+        terms=shape.terms,
+        redaction=redaction,
+        validation=validation_of(stream, source_schema, schema),
+        keep_versions=stream.keeps_versions,
+    )
     lane = Lane(
         stream=stream,
         ledger=opened.ledger,
@@ -96,13 +105,8 @@ def make_ready(
         breakers=BreakerCount(stream.name, breakers, 0 if there is None else there.live_rows),
         acknowledge=partial(acknowledge, opened, stream),
         faults=opened.faults,
-        stage=partial(
-            stage,
-            steps=stream.transforms,
-            terms=shape.terms,
-            redaction=redaction,
-            keep_versions=stream.keeps_versions,
-        ),
+        stage=stages,
+        stage_chosen=partial(stages, whole=False),
         archive=archiver(opened, stream, run_id, read_number),
         patience=opened.patience,
         code_fingerprint=code_fingerprint(stream, shape.terms),
@@ -185,8 +189,13 @@ def current_record(opened: OpenPipeline, stream: StreamDefinition) -> StreamReco
 
 
 def code_fingerprint(stream: StreamDefinition, terms: Terms = NO_TERMS) -> str | None:
-    """Of the contract's terms and all transforms in their order; None when there are none."""
-    parts = [*([terms.text] if terms else []), *(step.fingerprint for step in stream.transforms)]
+    """Of the contract's terms, all transforms in their order and all checks; None without any."""
+    parts = [
+        *([terms.text] if terms else []),
+        *(step.fingerprint for step in stream.transforms),
+        *(one.fingerprint for one in (*stream.checks, *stream.checks_where_found)),
+        *(suite.fingerprint for suite in stream.expectations),
+    ]
     if not parts:
         return None
     text = "\0".join(parts)

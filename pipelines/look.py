@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.states import StreamRecord
-from rowtrail.connectors.base import Capture, ReadState, Source
+from rowtrail.connectors.base import Capture, ReadState, Source, StreamSpec
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.registry import open_source
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
@@ -32,8 +32,12 @@ class _NothingKnown:
 def sample(source: Source, stream: StreamDefinition, rows: int) -> Changes | None:
     """The first rows of a stream's table, at most so many; None where it is empty."""
     spec = replace(stream.source_spec(), capture=Capture.SNAPSHOT, batch_rows=rows)
-    state = _new(source.describe(spec).arrow_key())
-    return next(iter(source.read(spec, state)), None)
+    return next(iter(first_changes(source, spec)), None)
+
+
+def first_changes(source: Source, spec: StreamSpec) -> Iterator[Changes]:
+    """The rows of a table in key order, as a snapshot reads them that knows of none."""
+    return iter(source.read(spec, _new(source.describe(spec).arrow_key())))
 
 
 def is_at_source(definition: PipelineDefinition, record_id: RecordId) -> bool:

@@ -16,6 +16,7 @@ from rowtrail.pipelines.commit import (
     counts_of,
     make_receipt,
     says_no_redacted_value,
+    warnings_of,
 )
 from rowtrail.pipelines.differences import Differences, differences
 from rowtrail.pipelines.loading import without_refused, write
@@ -68,6 +69,7 @@ def preview_batch(
         seconds={key.value: spent for key, spent in staged.seconds.items()},
         attempts=budget.spent,
         failed_records=plan.failed_records(),
+        warnings=warnings_of(changes, staged),
         differences=_differences(lane, plan, superseded),
     )
 

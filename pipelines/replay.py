@@ -123,7 +123,11 @@ def _batches(
         portions(opened, ready, found, decision.id),
         selected_portions(opened, ready, found, decision.id),
     ):
-        lane = replace(ready.lane, selected=decision.selection is not None)
+        lane = replace(
+            ready.lane,
+            selected=decision.selection is not None,
+            stage=ready.lane.stage_chosen,
+        )
         if portion.staged is not None:
             lane = replace(lane, stage=_already(portion.staged))
         result = act(

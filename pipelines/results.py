@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,16 @@ class Counts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckWarning:
+    """A check with severity `warn` that was broken; the rows were not held back for it."""
+
+    check: str  # `column amount: min = 0`
+    rows: int  # that broke it; 0 where it is about whole batches
+    record: str | None = None  # the id of one of them
+    observed: str | None = None  # where it is about whole batches: what one of them had
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchResult:
     """One closed batch."""
 
@@ -43,6 +53,7 @@ class BatchResult:
     seconds: Mapping[str, float]  # by stage
     attempts: int  # tries of transforms and loads, to find what fails
     failed_records: tuple[str, ...] = ()  # their record ids
+    warnings: tuple[CheckWarning, ...] = ()
     differences: Differences | None = None  # of a dry run: what it would change at the target
 
 
@@ -68,6 +79,7 @@ class StreamResult:
     held_back: int = 0  # records failed or waiting, from earlier runs too
     failed_records: tuple[FailedRecord, ...] = ()
     filtered_by: Mapping[str, int] = field(default_factory=dict)  # transform -> rows dropped
+    warnings: tuple[CheckWarning, ...] = ()  # by check
     error: str | None = None  # why the stream stopped
     skipped: str | None = None  # why it was not run (paused, needs a snapshot)
     needs_snapshot: bool = False  # nothing but a new snapshot lets it go on
@@ -86,6 +98,7 @@ class StreamResult:
             batches=self.batches + 1,
             attempts=self.attempts + batch.attempts,
             filtered_by=filtered_by,
+            warnings=added_up(self.warnings, batch.warnings),
         )
 
     @property
@@ -111,6 +124,19 @@ class StreamResult:
         return "complete" if self.held_back == 0 else f"complete except {self.held_back:,}"
 
 
+def added_up(
+    one: Sequence[CheckWarning], other: Sequence[CheckWarning]
+) -> tuple[CheckWarning, ...]:
+    """Warnings by check, with the record that was named first."""
+    found = {warned.check: warned for warned in one}
+    for warned in other:
+        known = found.get(warned.check)
+        found[warned.check] = (
+            warned if known is None else replace(known, rows=known.rows + warned.rows)
+        )
+    return tuple(found.values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
     """What a run did."""
@@ -134,6 +160,10 @@ class RunResult:
         if any(one.error or one.needs_snapshot for one in self.streams.values()):
             return RunState.FAILED
         return RunState.COMPLETE if self.complete else RunState.COMPLETE_EXCEPT
+
+    @property
+    def warnings(self) -> tuple[CheckWarning, ...]:
+        return tuple(one for stream in self.streams.values() for one in stream.warnings)
 
     @property
     def failed_records(self) -> tuple[FailedRecord, ...]:

@@ -23,6 +23,15 @@ class FailedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Warned:
+    """Rows that broke a check with severity `warn` and go on."""
+
+    check: str  # `column amount: min = 0`
+    rows: pa.Array  # int64: their numbers in the changes; empty where it is about them all
+    observed: str | None = None  # where it is about them all: what they had, in words
+
+
+@dataclass(frozen=True, kw_only=True)
 class Staged:
     """The rows of a batch, sorted by what is to become of them. Numbers are rows of the changes."""
 
@@ -34,4 +43,5 @@ class Staged:
     folded: pa.Array  # int64: a later change of the same key is in the batch
     failed: tuple[FailedRow, ...]
     waiting: tuple[FailedRow, ...] = ()  # did not go through the stages
+    warned: tuple[Warned, ...] = ()
     seconds: dict[Stage, float] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 
@@ -18,12 +18,15 @@ from rowtrail.connectors.errors import RecordError
 from rowtrail.connectors.schema import RESERVED_PREFIX, Column, TableSchema
 from rowtrail.connectors.type_names import type_name
 from rowtrail.pipelines import transforms
+from rowtrail.pipelines.checking import Broken
+from rowtrail.pipelines.checks import Severity
 from rowtrail.pipelines.contract import NO_TERMS, Terms
 from rowtrail.pipelines.fitting import fit, misfit_reason
 from rowtrail.pipelines.isolation import Budget, Judge, isolate
 from rowtrail.pipelines.redaction import NOTHING_REDACTED, Redaction
-from rowtrail.pipelines.staged import FailedRow, Staged
+from rowtrail.pipelines.staged import FailedRow, Staged, Warned
 from rowtrail.pipelines.transforms import Transform
+from rowtrail.pipelines.validation import NO_VALIDATION, Validation
 from rowtrail.pipelines.waiting import less, waiting_rows
 
 
@@ -35,14 +38,18 @@ def stage(
     steps: tuple[Transform, ...],
     terms: Terms = NO_TERMS,
     redaction: Redaction = NOTHING_REDACTED,
+    validation: Validation = NO_VALIDATION,
+    whole: bool = True,
     keep_versions: bool = False,
 ) -> Staged:
-    """Folds, holds rows to the contract's terms, transforms and validates.
+    """Folds, holds rows to the contract's terms, transforms, validates and checks.
 
-    What is behind one of `before` waits instead. With `keep_versions`, for a target that keeps the
-    history, an older change of a record does not give way to a newer one.
+    What is behind one of `before` waits instead. Without `whole` the records are chosen ones, of
+    which nothing is asked that is about a whole batch. With `keep_versions`, for a target that
+    keeps the history, an older change of a record does not give way to a newer one.
 
-    Raises ConfigurationError and StopError for broken code.
+    Raises ConfigurationError and StopError for broken code, BreakerError for a batch that as a
+    whole is not what a suite expects.
     """
     last, folded = fold(changes, keep_versions=keep_versions)
     waiting = waiting_rows(changes, last, before)
@@ -53,6 +60,7 @@ def stage(
     upserts = last.filter(pc.invert(is_delete))
     flow = _Flow(
         stream=changes.stream,
+        read=changes.rows,
         # As in a first read: to copy all rows would take time and memory for nothing.
         rows=changes.rows if len(upserts) == len(changes) else changes.rows.take(upserts),
         numbers=upserts,
@@ -63,6 +71,8 @@ def stage(
         flow.keep_to(terms)
     for step in steps:
         flow.apply(step, budget)
+    if validation:
+        flow.check(validation, whole=whole)
     return Staged(
         rows=flow.rows,
         kept=flow.numbers,
@@ -72,6 +82,7 @@ def stage(
         folded=folded,
         failed=tuple(flow.failed),
         waiting=waiting,
+        warned=flow.warned_of(),
         seconds=flow.seconds,
     )
 
@@ -106,6 +117,7 @@ class _Flow:
     """The rows on their way through the transforms; what leaves the way is noted by row number."""
 
     stream: str
+    read: pa.RecordBatch  # all rows as they came
     rows: pa.RecordBatch
     numbers: pa.Array
     schema: TableSchema
@@ -113,6 +125,7 @@ class _Flow:
     dropped: list[pa.Array] = field(default_factory=list)
     dropped_by: list[tuple[str, int]] = field(default_factory=list)
     failed: list[FailedRow] = field(default_factory=list)
+    warned: list[Warned] = field(default_factory=list)
     seconds: dict[Stage, float] = field(
         default_factory=lambda: {Stage.TRANSFORM: 0.0, Stage.VALIDATE: 0.0}
     )
@@ -175,6 +188,45 @@ class _Flow:
         self.seconds[Stage.TRANSFORM] += validated - started
         self._validate(step, output, kept, columns)
         self.seconds[Stage.VALIDATE] += perf_counter() - validated
+
+    def check(self, validation: Validation, *, whole: bool) -> None:
+        """Rows that break a check of severity `fail` fail; of the others it is noted.
+
+        Expectations are asked of those that the light checks let through.
+        """
+        started = perf_counter()
+        self._hold_to(validation.light(self.rows, self.redaction), "CheckFailed")
+        if validation.expected is not None:
+            found = validation.expected.look(self.rows, self.redaction, whole=whole)
+            self._hold_to(found.rows, "ExpectationFailed")
+            for one in found.batch:
+                nobody = pa.array([], pa.int64())
+                self.warned.append(Warned(check=one.check, rows=nobody, observed=one.observed))
+            validation.stop_for(found.batch)
+        self.seconds[Stage.VALIDATE] += perf_counter() - started
+
+    def _hold_to(self, found: Sequence[Broken], error_class: str) -> None:
+        bad: dict[int, str] = {}
+        for broken in found:
+            if broken.severity is Severity.WARN:
+                self.warned.append(Warned(check=broken.check, rows=self.numbers.take(broken.rows)))
+                continue
+            for row in broken.rows.to_pylist():
+                if row not in bad:
+                    # A transform may have put a redacted value into this column.
+                    raw = self.read.slice(self.numbers[row].as_py(), 1)
+                    told = self.redaction.masked(broken.observed(row), raw, quoted=True)
+                    bad[row] = broken.words + told
+        in_order = dict(sorted(bad.items()))
+        self._go_on(self.rows, self.numbers, self.schema, in_order, error_class)
+
+    def warned_of(self) -> tuple[Warned, ...]:
+        """The warnings, less the rows that failed after all."""
+        found = [
+            replace(one, rows=one.rows.filter(pc.is_in(one.rows, value_set=self.numbers)))
+            for one in self.warned
+        ]
+        return tuple(one for one in found if len(one.rows) or one.observed is not None)
 
     def _attempt(
         self, step: Transform, output: TableSchema, start: int, stop: int

@@ -14,6 +14,7 @@ from rowtrail.checkpoints.states import Decision, DecisionKind, FailureGroup, St
 from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.capture import capture_plan, execute_at_source, removal_plan
+from rowtrail.pipelines.checks import Check, Given, checks_of
 from rowtrail.pipelines.config_mistakes import Mistakes
 from rowtrail.pipelines.contract import MODES, Change, Contract, Mode
 from rowtrail.pipelines.definition import (
@@ -52,6 +53,7 @@ from rowtrail.pipelines.results import RunResult
 from rowtrail.pipelines.run import RunOptions, run_pipeline
 from rowtrail.pipelines.sizes import parse_size
 from rowtrail.pipelines.status import PipelineStatus, read_status
+from rowtrail.pipelines.suites import read_suite
 from rowtrail.pipelines.table_names import is_pattern
 from rowtrail.pipelines.transforms import from_function, load
 
@@ -95,6 +97,8 @@ class Stream:
     redact: Sequence[str] = ()  # columns whose values the ledger and messages never hold
     archive: bool = True  # keep its batches, where the pipeline has an archive
     contract: str | Mapping[str, str] = "evolve"  # or freeze; or a mode by kind of change
+    checks: Mapping[str, Given] = field(default_factory=dict)  # column -> {"min": 0} or several
+    expectations: str | Path | Sequence[str | Path] = ()  # files of Great Expectations suites
     exclude_tables: Sequence[str] = ()  # of a pattern: names and patterns of tables to leave out
     new_tables: str = "take"  # of a pattern: take or report tables that are made later
 
@@ -150,7 +154,25 @@ class Stream:
             redact=tuple(self.redact),
             archive=self.archive,
             contract=_contract(self.contract, name),
+            checks=_checks(self.checks, name),
+            expectations=tuple(read_suite(Path(one)) for one in _files(self.expectations)),
         )
+
+
+def _checks(given: Mapping[str, Given], stream: str) -> tuple[Check, ...]:
+    found: list[Check] = []
+    for column, tables in given.items():
+        try:
+            found += checks_of(column, tables)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"Stream {stream}: checks of column {column}: {error}."
+            ) from None
+    return tuple(found)
+
+
+def _files(given: str | Path | Sequence[str | Path]) -> Sequence[str | Path]:
+    return [given] if isinstance(given, str | Path) else given
 
 
 def _contract(given: str | Mapping[str, str], stream: str) -> Contract:

@@ -23,6 +23,7 @@ SECTIONS = (
     config_model.PipelineSection,
     config_model.StreamSection,
     config_model.ContractSection,
+    config_model.CheckSection,
     config_model.BreakersSection,
     config_model.RetentionSection,
 )
@@ -71,7 +72,9 @@ def test_every_setting_is_documented_as_the_model_says(section: type[BaseModel])
 
 
 def test_no_setting_is_documented_that_does_not_exist() -> None:
-    known = {name for section in SECTIONS for name in section.model_fields}
+    known = {
+        one.alias or name for section in SECTIONS for name, one in section.model_fields.items()
+    }
     assert set(re.findall(r"^\| `(\w+)` \| ", CONFIGURATION, re.MULTILINE)) == known
 
 
@@ -95,7 +98,8 @@ def rows(section: type[BaseModel]) -> list[str]:
 
 
 def _default(section: type[BaseModel], name: str) -> str:
-    field = section.model_fields[name]
+    fields = section.model_fields.items()
+    (field,) = (one for key, one in fields if name == (one.alias or key))
     if field.is_required():
         return " Must be set."
     return "" if field.default is None else f" `{str(field.default).lower()}` if not set."
@@ -110,12 +114,20 @@ def _type(schema: dict[str, object]) -> str:
         return "table"
     if "enum" in one:
         return ", ".join(f"`{word}`" for word in one["enum"])
-    kinds = {"string": "text", "integer": "whole number", "boolean": "`true` or `false`"}
+    kinds = {
+        "string": "text",
+        "integer": "whole number",
+        "boolean": "`true` or `false`",
+        "number": "number",
+    }
     if isinstance(one["type"], list):
         return " or ".join(kinds[kind] for kind in one["type"])
     if one["type"] == "array":
-        return "list of texts"
-    return "table of texts" if one["type"] == "object" else kinds.get(one["type"], one["type"])
+        return "list of texts" if one["items"]["type"] == "string" else "list of values"  # type: ignore[index]
+    if one["type"] == "object":
+        texts = one["additionalProperties"].get("type") == "string"  # type: ignore[attr-defined]
+        return "table of texts" if texts else "table of tables"
+    return kinds[one["type"]]
 
 
 def test_the_transform_of_the_docs_does_what_they_say(place: Place) -> None:

@@ -15,6 +15,9 @@ import pyarrow
 print(code, "pandas" in sys.modules, file=sys.stderr)
 """
 
+_SUITE = """[streams.orders]
+expectations = "s.json"
+"""
 _TRANSFORM = """
 import pandas as pd
 import pyarrow as pa
@@ -55,3 +58,18 @@ def test_what_imports_pandas_afterwards_gets_it(place: Place) -> None:
     place.put((1, 1, "a"))
     code = _RUN + "import pandas; print(pyarrow.array([1]).to_pandas().sum(), file=sys.stderr)\n"
     assert run(place, code) == "1"
+
+
+def test_a_run_without_suites_imports_no_great_expectations(place: Place) -> None:
+    place.put((1, 1, "a"))
+    place.use_transform("def picky(orders):\n    return orders\n")
+    checks = "\n[streams.orders.checks]\nnote = { pattern = '[a-z]' }\n"
+    place.file.write_text(place.file.read_text() + checks)
+    code = _RUN.replace('"pandas" in', '"great_expectations" in')
+    assert run(place, code) == "0 False"
+    (place.folder / "s.json").write_text(
+        '{"expectations": [{"type": "expect_column_to_exist", "kwargs": {"column": "id"}}]}'
+    )
+    place.file.write_text(place.file.read_text().replace("[streams.orders]\n", _SUITE))
+    place.put((2, 1, "b"))
+    assert run(place, code) == "0 True"

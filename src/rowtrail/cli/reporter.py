@@ -48,6 +48,7 @@ class Lines:
             f"{name}: batch {batch.batch_id} loaded={counts.loaded} deleted={counts.deleted} "
             f"filtered={counts.filtered} folded={counts.folded} superseded={counts.superseded} "
             f"failed={counts.failed}"
+            + (f" warned={sum(one.rows for one in batch.warnings)}" if batch.warnings else "")
         )
 
     def stream_done(self, result: StreamResult) -> None:

@@ -22,7 +22,7 @@ from rowtrail.cli.common import (
 from rowtrail.cli.output import cause, count, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from rowtrail.pipelines.results import RunResult, StreamResult
+    from rowtrail.pipelines.results import CheckWarning, RunResult, StreamResult
 
 NAMED = 10
 """So many failed records of a stream are told; `rowtrail failures` tells the others."""
@@ -146,8 +146,20 @@ def _tell_stream(stream: StreamResult) -> None:
     for failed in stream.failed_records[:NAMED]:
         why = cause(failed.stage, failed.error_class, failed.message)
         say(f"{failed.record} failed at {failed.stage}: {why}", hanging="  ")
+    for warned in stream.warnings:
+        say(f"{stream.name}: {warning_words(warned)}", hanging="  ")
     if stream.held_back > NAMED:
         say(f"… `rowtrail failures {stream.name}` lists all {stream.held_back:,}.")
+
+
+def warning_words(warned: CheckWarning) -> str:
+    """What was warned of, as a line."""
+    if warned.record is None:
+        return f"warning: {warned.check}: the rows of a batch have {warned.observed}"
+    example = "" if warned.rows == 1 else "for example "
+    return (
+        f"warning: {warned.check}: broken by {count(warned.rows, 'row')}, {example}{warned.record}"
+    )
 
 
 def _last_word(result: RunResult) -> str:

@@ -24,7 +24,7 @@ from rowtrail.cli.output import count, print_json, say
 
 def register(app: typer.Typer) -> None:
     app.command(epilog="Example: rowtrail init sqlite:///shop.db duckdb:///warehouse.duckdb")(init)
-    app.command(epilog="Example: rowtrail check --json")(check)
+    app.command(epilog="Example: rowtrail check --expectations orders")(check)
 
 
 def init(
@@ -111,8 +111,33 @@ def _change_source(path: Path, *, remove: bool, yes: bool, json: bool) -> None:
         say("Nothing to do at the source: all is as it should be.")
 
 
-def check(pipeline: PipelineFile = DEFAULT_FILE, json: Json = False) -> None:
+def check(
+    streams: Annotated[
+        list[str] | None,
+        typer.Argument(help="With --expectations: only these streams.", metavar="STREAM"),
+    ] = None,
+    expectations: Annotated[
+        bool,
+        typer.Option(
+            "--expectations",
+            help="Instead: ask the checks and suites of the source's rows and of the target's.",
+        ),
+    ] = False,
+    rows: Annotated[
+        int | None,
+        typer.Option(help="With --expectations: look at so many rows at most.", min=1),
+    ] = None,
+    pipeline: PipelineFile = DEFAULT_FILE,
+    json: Json = False,
+) -> None:
     """Looks for what would stop a run, without changing anything."""
+    if expectations:
+        from rowtrail.cli.expectations import compare
+
+        compare(pipeline, streams or (), rows, json=json)
+        return
+    if streams or rows is not None:
+        raise typer.BadParameter("streams and --rows go with --expectations")
     from rowtrail.pipelines.check import check_pipeline
 
     definition = read_pipeline(pipeline, with_transforms=True)
