@@ -84,12 +84,19 @@ def members(values_type: pa.DataType, given: Sequence[Any]) -> Callable[[pa.Arra
     return lambda values: pc.is_in(values, value_set=known)
 
 
-def repeated(values: pa.Array) -> pa.Array:
-    """True where a value is there more than once. NULL is not; NaN is equal to NaN, -0.0 to 0.0."""
+def repeated(values: pa.Array, keys: pa.RecordBatch | None = None) -> pa.Array:
+    """True where a value is there more than once. NULL is not; NaN is equal to NaN, -0.0 to 0.0.
+
+    With `keys`, of the rows' records, where several records have it: one may have several rows.
+    """
     if pa.types.is_floating(values.type):
         values = _no_minus_zero(values)
     codes = values.dictionary_encode().indices
     there = codes.drop_null().to_numpy()
+    if keys is not None and len(there):
+        records = np.stack([one.dictionary_encode().indices.to_numpy() for one in keys.columns])
+        each = np.vstack([there, records[:, codes.is_valid().to_numpy(zero_copy_only=False)]])
+        there = np.unique(each, axis=1)[0]
     twice = pa.array(np.bincount(there, minlength=1) > 1)
     return pc.fill_null(twice.take(codes), False)
 

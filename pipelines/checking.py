@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,11 +40,15 @@ class BoundCheck:
 
     check: Check  # its column as the rows spell it
     is_broken: Callable[[pa.Array], pa.Array]  # a column -> bool, true where a value breaks it
+    key: list[str] = field(default_factory=list)  # where a record may have several rows
 
     def broken(self, rows: pa.RecordBatch, *, redacted: bool) -> Broken:
         """`redacted`: the column's values are told to nobody."""
         values = rows.column(self.check.column)
-        mask = self.is_broken(values)
+        if self.check.kind is Kind.UNIQUE and self.key:
+            mask = bounds.repeated(values, rows.select(self.key))
+        else:
+            mask = self.is_broken(values)
         return Broken(
             check=f"column {self.check.column}: {self.check.text}",
             severity=self.check.severity,
@@ -150,7 +154,8 @@ def _bind(stream: StreamDefinition, check: Check, target: TableSchema) -> BoundC
             f"Stream {stream.name} cannot check `{check.text}` of column {column.name}, which is "
             f"{type_name(column.type)}: {error}. Correct it under `checks`."
         ) from error
-    return BoundCheck(check=check, is_broken=is_broken)
+    key = list(target.key) if stream.keeps_versions else []
+    return BoundCheck(check=check, is_broken=is_broken, key=key)
 
 
 def _compiled(check: Check, values_type: pa.DataType) -> Callable[[pa.Array], pa.Array]:

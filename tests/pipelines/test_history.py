@@ -281,6 +281,17 @@ def test_a_crash_at_any_point_adds_and_loses_nothing(logged: CopiedTable, point:
     assert current(logged) == at_source(logged)
 
 
+def test_versions_of_one_record_may_have_a_unique_value(logged: CopiedTable) -> None:
+    """Two records may not."""
+    pipeline = keeping(logged, "log", checks={"note": {"unique": True}})
+    pipeline.run()
+    for key, note in ((1, "b"), (1, "b"), (2, "x"), (3, "x")):
+        logged.change(set_note(logged, key, note))
+    result = pipeline.run().streams["orders"]
+    assert {one.record for one in result.failed_records} == {"orders:2", "orders:3"}
+    assert notes(logged, 1)[1:] == ["b", "b"]
+
+
 # --- replays --------------------------------------------------------------------------------------
 
 
