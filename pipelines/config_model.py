@@ -111,7 +111,8 @@ class CheckSection(_Section):
         bool | None,
         Field(
             description="Whether a value that several rows of a batch have breaks it: in all of "
-            "them, since none is known to be the right one."
+            'them, since none is known to be the right one. With `deletes = "history"` versions of '
+            "one record may have it."
         ),
     ] = None
     min: Annotated[

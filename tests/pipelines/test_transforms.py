@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,7 @@ import pytest
 
 from rowtrail.checkpoints.states import Stage
 from rowtrail.connectors.changes import (
+    VERSION_SCHEMA,
     Changes,
     Operation,
     Version,
@@ -193,9 +195,20 @@ def test_an_empty_batch_needs_no_transform() -> None:
 
 def test_folding_keeps_the_last_change_of_each_key() -> None:
     rows = [(1, 1, None, "a"), (2, 1, None, "b"), (1, 2, None, "c"), (1, None, None, None)]
-    last, folded = fold(changes(rows, deletes={3}))
+    last, folded = fold(changes(rows, deletes={3}), keep_versions=False)
     assert last.to_pylist() == [1, 3]
     assert folded.to_pylist() == [0, 2]
+
+
+def test_no_version_is_folded_away_where_the_target_keeps_them() -> None:
+    rows = [(1, 1, None, "a"), (2, 1, None, "b"), (1, 2, None, "c"), (1, None, None, None)]
+    columns = [pa.array(part, pa.int64()) for part in ([1] * 4, [1, 1, 2, 3], [0] * 4, [0] * 4)]
+    versions = pa.RecordBatch.from_arrays(columns, schema=VERSION_SCHEMA)
+    batch = replace(changes(rows, deletes={3}), versions=versions)
+    last, folded = fold(batch, keep_versions=True)
+    assert (last.to_pylist(), folded.to_pylist()) == ([0, 1, 2, 3], [])
+    last, folded = fold(batch.take(pa.array([0, 2, 2, 1])), keep_versions=True)
+    assert (last.to_pylist(), folded.to_pylist()) == ([0, 2, 3], [1])
 
 
 def test_a_transform_is_loaded_from_a_file_beside_the_configuration(tmp_path: Path) -> None:
