@@ -330,6 +330,7 @@ class Load:
     gaps_closed: tuple[str, ...] = ()  # record ids whose gap, if any, is no more
     watermark: datetime | None = None
     times: Times | None = None  # for history alone; None: rows as they were read just now
+    replaces: bool = False  # likewise: a version that is there is replaced, not kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ class Times:
     committed: pa.Array
     """bool: `at` is when the source committed the change, which is an event of its own. Otherwise
     the row was read at that time, and is what had become of it by then."""
+    fresh: bool = True  # what was read is so still; else it may have changed since
 
     def __len__(self) -> int:
         return len(self.at)
@@ -62,21 +63,23 @@ class Times:
         )
 
     @classmethod
-    def of_read(cls, at: datetime, count: int) -> Times:
+    def of_read(cls, at: datetime, count: int, *, fresh: bool = True) -> Times:
         """Of so many rows that were read at one time."""
         return cls(
             at=pa.repeat(pa.scalar(at, INSTANT_TYPE), count),
             committed=pa.array(np.zeros(count, dtype=np.bool_)),
+            fresh=fresh,
         )
 
     def take(self, indices: pa.Array) -> Times:
-        return Times(self.at.take(indices), self.committed.take(indices))
+        return replace(self, at=self.at.take(indices), committed=self.committed.take(indices))
 
     def filter(self, mask: pa.Array) -> Times:
-        return Times(self.at.filter(mask), self.committed.filter(mask))
+        return replace(self, at=self.at.filter(mask), committed=self.committed.filter(mask))
 
     def slice(self, start: int, length: int) -> Times:
-        return Times(self.at.slice(start, length), self.committed.slice(start, length))
+        at, committed = (one.slice(start, length) for one in (self.at, self.committed))
+        return replace(self, at=at, committed=committed)
 
 
 @dataclass(frozen=True, kw_only=True)

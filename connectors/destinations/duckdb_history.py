@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -30,6 +31,7 @@ from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
 from rowtrail.connectors.destinations.history import (
     AT,
     COMMITTED,
+    before_them,
     check_versions_are_unique,
     judge,
     times_of,
@@ -49,10 +51,11 @@ from rowtrail.connectors.destinations.names import (
 )
 
 _GONE = "_rowtrail_gone"
-_SAME = "_rowtrail_same"
 _ASKED = "_rowtrail_asked"
 _THERE = "_rowtrail_there"
+_BEFORE = "_rowtrail_before"
 _UNTIL = "_rowtrail_until"
+_COMPARED_BYTES = 16_000_000
 _NOTHING_THERE = (
     f"SELECT CAST(NULL AS INTEGER) AS k, {', '.join(f'0::BIGINT AS {part}' for part in 'epor')}, "
     f"CAST(NULL AS TIMESTAMPTZ) AS since, CAST(NULL AS TIMESTAMPTZ) AS upto, false AS gone, "
@@ -81,8 +84,14 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
         _insert(work, layout, _with_times(batch, times.at, ends), ~gone, gone, None)
         return superseded
     check_versions_are_unique(load)
-    asked = _asked(work, layout, batch, times, gone)
-    verdicts = work.arrow(judge(asked, _there(work, layout, batch) if tables else _none(work)))
+    memory.reserve_for_rows(len(gone))
+    asked = _asked(work, batch, times, gone)
+    there = _there(work, layout, batch) if tables else _none(work)
+    work.run(f"CREATE OR REPLACE TEMP TABLE {_BEFORE} AS {before_them(asked, there)}")
+    alike = _alike(work, layout, batch, asked)
+    verdicts = work.arrow(
+        judge(asked, there, _BEFORE, alike, fresh=times.fresh, replaces=load.replaces),
+    )
     late = verdicts.filter(verdicts["late"])
     superseded[late["n"].to_numpy()] = True
     decided = verdicts.filter(pc.invert(verdicts["late"]))
@@ -92,18 +101,11 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
     return superseded
 
 
-def _asked(work: Transaction, layout: Layout, batch: Batch, times: Times, gone: Mask) -> str:
+def _asked(work: Transaction, batch: Batch, times: Times, gone: Mask) -> str:
     """The table `asked`. Leaves the batch's keys as the view `_rowtrail_incoming`."""
     rows = batch.rows.select([*batch.schema.key, *VERSION_COLUMNS, FILTERED, ROW])
     rows = rows.append_column(AT, times.at).append_column(COMMITTED, times.committed)
-    rows = rows.append_column(_GONE, pa.array(gone))
-    same = np.zeros(len(gone), dtype=np.bool_)
-    same[
-        _same(
-            work, layout, batch, pa.array(~times.committed.to_numpy(zero_copy_only=False) & ~gone)
-        )
-    ] = True
-    view = work.view("_rowtrail_incoming", rows.append_column(_SAME, pa.array(same)))
+    view = work.view("_rowtrail_incoming", rows.append_column(_GONE, pa.array(gone)))
     keys = quoted(batch.schema.key)
     version = ", ".join(
         f"{name} AS {part}" for name, part in zip(VERSION_COLUMNS, "epor", strict=True)
@@ -111,31 +113,44 @@ def _asked(work: Transaction, layout: Layout, batch: Batch, times: Times, gone: 
     work.run(
         f"CREATE OR REPLACE TEMP TABLE {_ASKED} AS SELECT CAST({ROW} AS INTEGER) AS n, "
         f"CAST(min({ROW}) OVER (PARTITION BY {keys}) AS INTEGER) AS k, {version}, {AT} AS since, "
-        f"{COMMITTED} AS committed, {_GONE} AS gone, {FILTERED} AS filtered, {_SAME} AS same "
-        f"FROM {view}"
+        f"{COMMITTED} AS committed, {_GONE} AS gone, {FILTERED} AS filtered FROM {view}"
     )
     return _ASKED
 
 
-def _same(
-    work: Transaction, layout: Layout, batch: Batch, among: pa.Array
-) -> npt.NDArray[np.uint32]:
-    """The numbers of those rows that are as the current row of their record."""
-    rows = batch.rows.filter(among)
-    if not len(rows):
-        return np.empty(0, np.uint32)
-    fresh = work.view("_rowtrail_fresh", rows)
-    same = " AND ".join(
-        f"t.{quote(name)} IS NOT DISTINCT FROM s.{quote(name)}"
-        for name in batch.schema.names
-        if name not in batch.schema.key
+def _alike(work: Transaction, layout: Layout, batch: Batch, asked: str) -> str:
+    """The table `alike`. Some columns at a time: memory has to hold both sides of them."""
+    names = [name for name in batch.schema.names if name not in batch.schema.key]
+    pairs: pa.Table = work.arrow(
+        f"SELECT b.n, b.place FROM {_BEFORE} AS b JOIN {asked} AS a USING (n) "
+        f"WHERE NOT a.gone AND NOT b.gone"
     )
-    found: pa.Table = work.arrow(
-        f"SELECT s.{ROW} AS n FROM {_hashed(batch, fresh)} AS s JOIN {layout.table.sql} AS t "
-        f"ON {_same_key(batch)} AND t.{IS_CURRENT} AND {same or 'true'}"
-    )
-    numbers: npt.NDArray[np.uint32] = found["n"].to_numpy()
-    return numbers
+    for some in _groups(batch.rows, names):
+        if not len(pairs):
+            break
+        known = work.view("_rowtrail_pairs", pairs)
+        fresh = work.view("_rowtrail_fresh", batch.rows.select([ROW, *some]))
+        same = " AND ".join(f"t.{quote(one)} IS NOT DISTINCT FROM s.{quote(one)}" for one in some)
+        pairs = work.arrow(
+            f"SELECT p.n, p.place FROM {layout.table.sql} AS t JOIN {known} AS p "
+            f"ON t.rowid = p.place JOIN {fresh} AS s ON s.{ROW} = p.n WHERE {same}"
+        )
+    return work.view("_rowtrail_alike", pairs.select(["n"]))
+
+
+def _groups(rows: pa.Table, names: list[str]) -> Iterator[list[str]]:
+    """The columns in groups of at most so many bytes, but for a single one that has more."""
+    group: list[str] = []
+    size = 0
+    for name in names:
+        bytes_ = rows.column(name).nbytes
+        if group and size + bytes_ > _COMPARED_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(name)
+        size += bytes_
+    if group:
+        yield group
 
 
 def _there(work: Transaction, layout: Layout, batch: Batch) -> str:

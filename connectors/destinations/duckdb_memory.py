@@ -21,6 +21,9 @@ _VECTOR_ROWS = 2048  # DuckDB handles rows in vectors of this many
 _PINNED_BYTES = 20_000
 """For each vector that a row was deleted from, until the next checkpoint (measured on 2.0.0: 169.9
 MB for 9,000 vectors, which no limit makes DuckDB let go of)."""
+_SORTED_BYTES = 1_000
+"""For each row of a batch of a history, whose order among the versions that are there is found by
+sorting: with less, DuckDB spills to the disk and takes twice as long (measured)."""
 _PINNED_BUDGET = 64_000_000  # beyond, a checkpoint follows the commit
 
 
@@ -47,6 +50,11 @@ class Memory:
     def reserve(self, places: npt.NDArray[np.int64]) -> None:
         """Makes room for deleting the rows with these rowids in the open transaction."""
         self._reserved += len(np.unique(places // _VECTOR_ROWS)) * _PINNED_BYTES
+        self._set_limit(max(self._limit, self._base + self._pinned + self._reserved))
+
+    def reserve_for_rows(self, rows: int) -> None:
+        """Makes room for what a history has to sort of so many rows, in the open transaction."""
+        self._reserved += rows * _SORTED_BYTES
         self._set_limit(max(self._limit, self._base + self._pinned + self._reserved))
 
     def committed(self) -> None:

@@ -6,15 +6,19 @@ event holds from its own time to that of the next one; what is the newest and no
 current. A version that comes late is put at its place, and what stands before it ends there.
 
 A change whose commit the source tells is an event of its own. A row as it was read is one only if
-it differs from what is current: if not, what is current gets its version, and stays.
+it differs from the event before it: if not, nothing is added. What was read just now says nothing
+of its place among events that are newer than it, and gives way to them.
 
-Both databases judge alike, in the SQL of `judge`, by two tables without any column of the user's:
+Both databases judge alike, in the SQL of `judge`, by tables without any column of the user's:
 
 - `asked`: the rows of the batch. Their number `n`; the record, by the number `k` of one of its rows
-  in the batch; the version `e, p, o, r`; `since`, its time; `committed`, it is an event of its
-  own; `gone` and `filtered` as in a tombstone; `same`, it is as the current row.
+  in the batch; the version `e, p, o, r`; `since`, its time; `committed`, it is an event of its own;
+  `gone` and `filtered` as in a tombstone.
 - `there`: the events of these records. `k`; `e, p, o, r`; `since`; `upto`, the time to which the
   table says it holds; `gone`; `filtered`; `place`, where it is in its table.
+- `before`: for each row `n` that was read, not committed, the event before it: its `place`, `gone`
+  and `filtered`.
+- `alike`: the rows `n` that have the values of the row before them.
 """
 
 from __future__ import annotations
@@ -31,9 +35,6 @@ from rowtrail.connectors.schema import RESERVED_PREFIX
 AT = f"{RESERVED_PREFIX}at"
 COMMITTED = f"{RESERVED_PREFIX}committed"
 
-IDENTITY = VERSION_COLUMNS[:3]
-"""What tells the versions of a record apart: another revision replaces what was there."""
-
 _VERSION = "e, p, o, r"
 
 
@@ -45,9 +46,10 @@ def check_versions_are_unique(load: Load) -> None:
     """Raises StopError when the load has a version of a key twice."""
     names = list(load.target.schema.key)
     rows = pa.Table.from_batches([load.rows.select(names)])
-    for name, column in zip(IDENTITY, load.versions.columns, strict=False):
+    for name, column in zip(VERSION_COLUMNS, load.versions.columns, strict=True):
         rows = rows.append_column(name, column)
-    twice = len(rows) - len(rows.group_by([*names, *IDENTITY], use_threads=False).aggregate([]))
+    versions = rows.group_by([*names, *VERSION_COLUMNS], use_threads=False).aggregate([])
+    twice = len(rows) - len(versions)
     if twice:
         raise StopError(
             f"Batch {load.receipt.batch_id} of stream {load.target.stream} has {twice} rows whose "
@@ -56,61 +58,71 @@ def check_versions_are_unique(load: Load) -> None:
         )
 
 
-def judge(asked: str, there: str) -> str:
+def before_them(asked: str, there: str) -> str:
+    """The query for `before`. Of the first rows of their records alone: what comes before another
+    one is in the batch."""
+    return f"""
+SELECT n, place, gone, filtered FROM (
+    SELECT a.n, t.place, t.gone, t.filtered, row_number()
+        OVER (PARTITION BY a.n ORDER BY t.e DESC, t.p DESC, t.o DESC, t.r DESC) AS rank
+    FROM (
+        SELECT *, row_number() OVER (PARTITION BY k ORDER BY {_VERSION}) AS turn FROM {asked}
+    ) AS a JOIN {there} AS t ON t.k = a.k AND (t.e, t.p, t.o, t.r) < (a.e, a.p, a.o, a.r)
+    WHERE NOT a.committed AND a.turn = 1
+) AS ranked WHERE rank = 1"""
+
+
+def judge(asked: str, there: str, before: str, alike: str, *, fresh: bool, replaces: bool) -> str:
     """A query for what becomes of the rows of `asked`, and for what changes with them.
 
     Its columns: `n`, the row of the batch, or NULL for an event that is there and now ends at
     another time; `late`, the target has this version or knows better; `place` and `was_gone`, the
     event that the row takes the place of or, without a row, the one that ends at another time;
-    `starts` and `ends`, the time for which it holds, `ends` NULL for ever.
+    `starts` and `ends`, the time for which it holds, `ends` NULL for ever. A row that adds nothing
+    is not among them. `fresh` is of `Times`, `replaces` of the load.
     """
     ordered = f"PARTITION BY k ORDER BY {_VERSION}"
+    newest = "e DESC, p DESC, o DESC, r DESC"
     return f"""
 WITH newest AS (
     SELECT * FROM (
-        SELECT *, row_number() OVER (PARTITION BY k ORDER BY e DESC, p DESC, o DESC, r DESC) AS rank
-        FROM {there}) AS ranked
-    WHERE rank = 1),
-compared AS (
-    SELECT a.*, s.k IS NOT NULL AS again, n.k IS NOT NULL AS known,
-        s.r AS s_r, s.place AS s_place, s.gone AS s_gone, s.since AS s_at,
-        n.place AS n_place, n.gone AS n_gone, n.since AS n_at,
-        (n.e, n.p, n.o) > (a.e, a.p, a.o) AS behind,
-        NOT a.committed AND a.turn = 1
-            AND (a.same OR (a.gone AND n.gone AND a.filtered = n.filtered)) AS confirms
-    FROM (SELECT *, row_number() OVER ({ordered}) AS turn FROM {asked}) AS a
-    LEFT JOIN {there} AS s ON s.k = a.k AND s.e = a.e AND s.p = a.p AND s.o = a.o
-    LEFT JOIN newest AS n ON n.k = a.k),
+        SELECT *, row_number() OVER (PARTITION BY k ORDER BY {newest}) AS rank FROM {there}
+    ) AS ranked WHERE rank = 1),
 judged AS (
-    SELECT n, k, {_VERSION}, since, gone,
-        CASE WHEN again THEN s_r >= r ELSE known AND NOT committed AND behind END AS late,
-        CASE WHEN again THEN s_place WHEN known AND confirms THEN n_place END AS old_place,
-        CASE WHEN again THEN s_gone WHEN known AND confirms THEN n_gone END AS old_gone,
-        CASE WHEN again THEN s_at WHEN known AND confirms THEN n_at END AS old_at
-    FROM compared),
+    SELECT a.n, a.k, a.e, a.p, a.o, a.r, a.since, a.gone, s.k IS NOT NULL AS again,
+        s.place AS old_place, s.gone AS old_gone, s.since AS old_since,
+        CASE WHEN s.k IS NOT NULL THEN NOT {replaces}
+            ELSE {fresh} AND NOT a.committed AND n.k IS NOT NULL
+                AND (n.e, n.p, n.o, n.r) > (a.e, a.p, a.o, a.r) END AS late,
+        CASE WHEN s.k IS NOT NULL OR b.n IS NULL THEN false
+            WHEN b.gone THEN a.gone AND a.filtered = b.filtered
+            ELSE NOT a.gone AND l.n IS NOT NULL END AS same
+    FROM {asked} AS a
+    LEFT JOIN {there} AS s ON s.k = a.k AND s.e = a.e AND s.p = a.p AND s.o = a.o AND s.r = a.r
+    LEFT JOIN newest AS n ON n.k = a.k
+    LEFT JOIN {before} AS b ON b.n = a.n
+    LEFT JOIN {alike} AS l ON l.n = a.n),
+written AS (SELECT * FROM judged WHERE NOT late AND NOT same),
 events AS (
     SELECT t.k, t.e, t.p, t.o, t.r, t.since, true AS fixed, CAST(NULL AS integer) AS n, t.place,
-        t.gone, t.upto
-    FROM {there} AS t LEFT JOIN judged AS j
-        ON j.k = t.k AND j.old_place = t.place AND j.old_gone = t.gone AND NOT j.late
-    WHERE j.k IS NULL
+        t.gone, t.gone AS was_gone, t.upto
+    FROM {there} AS t LEFT JOIN written AS w
+        ON w.k = t.k AND w.old_place = t.place AND w.old_gone = t.gone
+    WHERE w.k IS NULL
     UNION ALL
-    SELECT k, {_VERSION}, coalesce(old_at, since), old_at IS NOT NULL, n, NULL, gone, NULL
-    FROM judged WHERE NOT late),
+    SELECT k, {_VERSION}, coalesce(old_since, since), again, n, old_place, gone, old_gone, NULL
+    FROM written),
 bounded AS (
     SELECT *, CASE WHEN fixed THEN since ELSE least(since, min(CASE WHEN fixed THEN since END)
-        OVER ({ordered} ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING)) END AS bound
+        OVER (PARTITION BY k ORDER BY {newest} ROWS UNBOUNDED PRECEDING)) END AS bound
     FROM events),
 timed AS (
     SELECT *, CASE WHEN fixed THEN since
         ELSE max(bound) OVER ({ordered} ROWS UNBOUNDED PRECEDING) END AS starts
     FROM bounded),
 ended AS (SELECT *, lead(starts) OVER ({ordered}) AS ends FROM timed)
-SELECT n, false AS late, place, false AS was_gone, starts, ends FROM ended
-WHERE n IS NULL AND NOT gone AND ends IS DISTINCT FROM upto
-UNION ALL
-SELECT j.n, false, j.old_place, j.old_gone, t.starts, t.ends FROM ended AS t JOIN judged AS j
-    ON j.n = t.n
+SELECT n, false AS late, place, was_gone, starts, ends FROM ended
+WHERE n IS NOT NULL OR (NOT gone AND ends IS DISTINCT FROM upto)
 UNION ALL
 SELECT n, true, NULL, NULL, NULL, NULL FROM judged WHERE late
 """

@@ -10,8 +10,10 @@ from rowtrail.connectors.changes import Operation, are_distinct
 from rowtrail.connectors.destinations.history import (
     AT,
     COMMITTED,
+    before_them,
     check_versions_are_unique,
     judge,
+    times_of,
 )
 from rowtrail.connectors.destinations.names import (
     DELETED_AT,
@@ -39,11 +41,15 @@ _EVENT = (
     f"filtered boolean"
 )
 _ASKED = "pg_temp._rowtrail_asked"
+_ALIKE = "pg_temp._rowtrail_alike"
 _THERE = "pg_temp._rowtrail_there"
+_BEFORE = "pg_temp._rowtrail_before"
 _VERDICTS = "pg_temp._rowtrail_verdicts"
 # Made once for each session: none of them has a column of the user's.
 _TABLES = {
-    _ASKED: f"n integer, committed boolean, same boolean, {_EVENT}",
+    _ASKED: f"n integer, committed boolean, {_EVENT}",
+    _BEFORE: "n integer, place tid, gone boolean, filtered boolean",
+    _ALIKE: "n integer",
     _THERE: f"{_EVENT}, upto {TIMESTAMPTZ}, place tid",
     _VERDICTS: f"n integer, late boolean, place tid, was_gone boolean, starts {TIMESTAMPTZ}, "
     f"ends {TIMESTAMPTZ}",
@@ -92,7 +98,9 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
             f"CREATE TEMP TABLE IF NOT EXISTS {table.removeprefix('pg_temp.')} ({columns}) "
             f"ON COMMIT DELETE ROWS; TRUNCATE {table}"
         )
-    work.run("CREATE INDEX IF NOT EXISTS _rowtrail_verdicts_n ON pg_temp._rowtrail_verdicts (n)")
+    for table in (_BEFORE, _VERDICTS):
+        index = f"{table.removeprefix('pg_temp.')}_n"
+        work.run(f"CREATE INDEX IF NOT EXISTS {index} ON {table} (n)")
     schema = load.target.schema
     keys, found = quoted(schema.key), same_key(layout, schema)
     same = "".join(
@@ -104,11 +112,9 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
     event = ", ".join(f"t.{name}" for name in VERSION_COLUMNS)
     work.run(_LOOK_UP)
     work.run(
-        f"INSERT INTO {_ASKED} (n, k, e, p, o, r, since, committed, gone, filtered, same) "
+        f"INSERT INTO {_ASKED} (n, k, e, p, o, r, since, committed, gone, filtered) "
         f"SELECT {ROW}, min({ROW}) OVER (PARTITION BY {keys}), {version}, {AT}, {COMMITTED}, "
-        f"{DELETE}, {FILTERED}, NOT {COMMITTED} AND NOT {DELETE} AND EXISTS ("
-        f"SELECT FROM {layout.table.sql} AS t WHERE {found} AND t.{IS_CURRENT}{same}) "
-        f"FROM {rows} AS s"
+        f"{DELETE}, {FILTERED} FROM {rows}"
     )
     records = f"(SELECT min({ROW}) AS k, {keys} FROM {rows} GROUP BY {keys}) AS s"
     work.run(
@@ -119,7 +125,18 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
         f"FROM {records} JOIN {layout.table.tombstones.sql} AS t ON {found}"
     )
     work.run(_JOIN)
-    work.run(f"INSERT INTO {_VERDICTS} {judge(_ASKED, _THERE)}")
+    work.run(f"INSERT INTO {_BEFORE} {before_them(_ASKED, _THERE)}")
+    work.run(_LOOK_UP)
+    work.run(
+        f"INSERT INTO {_ALIKE} (n) SELECT b.n FROM {rows} AS s JOIN {_BEFORE} AS b "
+        f"ON b.n = s.{ROW} AND NOT b.gone AND NOT s.{DELETE} "
+        f"JOIN {layout.table.sql} AS t ON t.ctid = b.place{same}"
+    )
+    work.run(_JOIN)
+    verdicts = judge(
+        _ASKED, _THERE, _BEFORE, _ALIKE, fresh=times_of(load).fresh, replaces=load.replaces
+    )
+    work.run(f"INSERT INTO {_VERDICTS} {verdicts}")
     work.run(_LOOK_UP)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import psycopg
 
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
-from rowtrail.connectors.destinations.history import IDENTITY
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
@@ -254,7 +253,7 @@ def _create(target: Target, table: PostgresName, wanted: Mapping[str, str]) -> s
 
 def primary_key(target: Target) -> tuple[str, ...]:
     """Of the target's tables; in a history a record has a row for each of its versions."""
-    return (*target.schema.key, *(IDENTITY if target.deletes is Deletes.HISTORY else ()))
+    return (*target.schema.key, *(VERSION_COLUMNS if target.deletes is Deletes.HISTORY else ()))
 
 
 def _key_column(name: str, kind: str) -> str:

@@ -111,6 +111,7 @@ def load_of(
     watermark: datetime | None = None,
     committed: Sequence[datetime | None] | None = None,
     read_at: datetime = NOW,
+    fresh: bool = True,
 ) -> Load:
     """`committed`: when each row was committed; None for one that was read at `read_at`."""
     columns = [
@@ -128,7 +129,7 @@ def load_of(
         gaps_opened=tuple(gaps_opened),
         gaps_closed=tuple(gaps_closed),
         watermark=watermark,
-        times=None if committed is None else _times(committed, read_at),
+        times=None if committed is None else _times(committed, read_at, fresh),
     )
 
 
@@ -176,8 +177,9 @@ EDGE_VALUES: Mapping[str, tuple[pa.DataType, Sequence[object]]] = {
 """Values at the edges of each type that destinations must bring back as they were."""
 
 
-def _times(committed: Sequence[datetime | None], read_at: datetime) -> Times:
+def _times(committed: Sequence[datetime | None], read_at: datetime, fresh: bool) -> Times:
     return Times(
         pa.array([read_at if one is None else one for one in committed], INSTANT_TYPE),
         pa.array([one is not None for one in committed], pa.bool_()),
+        fresh=fresh,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
 
@@ -49,38 +49,48 @@ class Model:
 
     events: dict[object, list[Kept]] = field(default_factory=dict)
 
-    def apply_all(self, batch: Sequence[Event], read_at: datetime) -> list[bool]:
+    def apply_all(
+        self,
+        batch: Sequence[Event],
+        read_at: datetime,
+        *,
+        fresh: bool = True,
+        replaces: bool = False,
+    ) -> list[bool]:
         """Whether each change of a batch was superseded."""
         late = {}
         seen: set[object] = set()
         for event in sorted(batch, key=lambda one: one.row.version):
             key = event.row.values["id"]
-            late[id(event)] = self._apply(event, read_at, first=key not in seen)
+            first = key not in seen
+            late[id(event)] = self._apply(
+                event, read_at, first=first, fresh=fresh, replaces=replaces
+            )
             seen.add(key)
         return [late[id(event)] for event in batch]
 
-    def _apply(self, event: Event, read_at: datetime, *, first: bool) -> bool:
+    def _apply(
+        self, event: Event, read_at: datetime, *, first: bool, fresh: bool, replaces: bool
+    ) -> bool:
         """`first`: no older change of its record is in its batch. Where one is, a row as it was
         read is a version of its own."""
         row = event.row
         kept = self.events.setdefault(row.values["id"], [])
         for index, one in enumerate(kept):
-            if one.row.version[:3] == row.version[:3]:
-                if one.row.version[3] >= row.version[3]:
-                    return True
-                kept[index] = Kept(row, one.starts)
-                return False
-        if event.committed is None and kept:
-            newest = kept[-1]
-            if newest.row.version[:3] > row.version[:3]:
+            if one.row.version == row.version:
+                if replaces:
+                    kept[index] = Kept(row, one.starts)
+                return not replaces
+        before = [one for one in kept if one.row.version < row.version]
+        after = [one for one in kept if one.row.version > row.version]
+        if event.committed is None:
+            if fresh and after:
                 return True
-            if first and _alike(newest.row, row):
-                kept[-1] = Kept(row, newest.starts)
+            if first and before and _alike(before[-1].row, row):
                 return False
         starts = read_at if event.committed is None else at(event.committed)
-        before = [one.starts for one in kept if one.row.version < row.version]
-        after = [one.starts for one in kept if one.row.version > row.version]
-        starts = min([max([starts, *before]), *after])
+        starts = max([starts, *(one.starts for one in before)])
+        starts = min([starts, *(one.starts for one in after)])
         kept.append(Kept(row, starts))
         kept.sort(key=lambda one: one.row.version)
         return False
@@ -177,15 +187,20 @@ EVENTS = st.builds(
     st.one_of(st.none(), st.integers(0, 6)),
 )
 BATCHES = st.lists(
-    st.lists(
-        EVENTS,
-        min_size=1,
-        max_size=6,
-        unique_by=lambda one: (one.row.values["id"], one.row.version[:3]),
+    st.tuples(
+        st.lists(
+            EVENTS,
+            min_size=1,
+            max_size=6,
+            unique_by=lambda one: (one.row.values["id"], one.row.version),
+        ),
+        st.booleans(),
+        st.booleans(),
     ),
     min_size=1,
     max_size=5,
 )
+"""Events; whether what was read is so still; whether versions that are there are replaced."""
 
 
 class HistoryConformance:
@@ -196,16 +211,21 @@ class HistoryConformance:
         """Writes events as one batch: pairs of a row and the minute of its commit, or None."""
         warehouse.alter(HISTORY)
 
-        def write(*events: tuple[Row, float | None], read: float = 0) -> list[bool]:
+        def write(
+            *events: tuple[Row, float | None],
+            read: float = 0,
+            fresh: bool = True,
+            replaces: bool = False,
+        ) -> list[bool]:
             rows, committed = zip(*events, strict=True)
-            return warehouse.write(
-                load_of(
-                    HISTORY,
-                    *rows,
-                    committed=[None if one is None else at(one) for one in committed],
-                    read_at=at(read),
-                )
+            load = load_of(
+                HISTORY,
+                *rows,
+                committed=[None if one is None else at(one) for one in committed],
+                read_at=at(read),
+                fresh=fresh,
             )
+            return warehouse.write(replace(load, replaces=replaces))
 
         return write
 
@@ -284,18 +304,38 @@ class HistoryConformance:
         self, warehouse: Warehouse, written: Write
     ) -> None:
         written((upsert(1, id=1, note="a"), 1), (upsert(2, id=1, note="b"), 2))
-        assert written((upsert(Version(1, 1, 0, 7), id=1, note="mended"), 9)) == [False]
+        assert written((upsert(1, id=1, note="mended"), 9), replaces=True) == [False]
         assert history_of(warehouse) == [("mended", 1, 2), ("b", 2, None)]
+
+    def test_a_row_that_is_fetched_where_a_version_is(
+        self, warehouse: Warehouse, written: Write
+    ) -> None:
+        """It comes after that version, and before the next one that the source reports."""
+        written((upsert(1, id=1, note="a"), None), read=1)
+        written((upsert(Version(1, 1, 0, 7), id=1, note="b"), None), read=2)
+        written((upsert(Version(1, 1, 0, 8), id=1, note="c"), None), read=3)
+        written((upsert(2, id=1, note="d"), None), read=4)
+        assert history_of(warehouse) == [("a", 1, 2), ("b", 2, 3), ("c", 3, 4), ("d", 4, None)]
+
+    def test_a_row_as_it_was_read_once_takes_its_place(
+        self, warehouse: Warehouse, written: Write
+    ) -> None:
+        written((upsert(1, id=1, note="a"), None), read=1)
+        written((upsert(5, id=1, note="c"), None), read=5)
+        once = (upsert(2, id=1, note="a"), None), (upsert(2, id=2, note="x"), None)
+        assert written(*once, read=2, fresh=False) == [False, False]
+        assert written((upsert(3, id=1, note="b"), None), read=3, fresh=False) == [False]
+        assert history_of(warehouse) == [("a", 1, 3), ("b", 3, 5), ("c", 5, None)]
 
     def test_a_replayed_version_that_is_dropped_now(
         self, warehouse: Warehouse, written: Write
     ) -> None:
         """And one that was dropped and no longer is."""
         written((upsert(1, id=1, note="a"), 1), (upsert(2, id=1, note="b"), 2))
-        written((dropped(Version(1, 2, 0, 7), id=1), 9))
+        written((dropped(2, id=1), 9), replaces=True)
         assert history_of(warehouse) == [("a", 1, 2)]
         assert warehouse.keys(HISTORY) == [(1, False)]
-        written((upsert(Version(1, 2, 0, 8), id=1, note="b"), 9))
+        written((upsert(2, id=1, note="b"), 9), replaces=True)
         assert history_of(warehouse) == [("a", 1, 2), ("b", 2, None)]
         assert warehouse.keys(HISTORY) == [(1, True)]
 
@@ -304,7 +344,7 @@ class HistoryConformance:
         written((upsert(1, id=1, note="a"), None), read=1)
         written((upsert(2, id=1, note="a"), None), read=2)
         ((*_, version, starts, ends, current),) = rows_in(warehouse)
-        assert (version, starts, ends, current) == (Version(1, 2, 0, 0), at(1), None, True)
+        assert (version, starts, ends, current) == (Version(1, 1, 0, 0), at(1), None, True)
         written((upsert(3, id=1, note="b"), None), read=3)
         assert history_of(warehouse) == [("a", 1, 3), ("b", 3, None)]
 
@@ -325,7 +365,7 @@ class HistoryConformance:
         written((upsert(1, id=1, note="a"), None), read=1)
         written((delete(2, id=1), None), read=2)
         written((delete(3, id=1), None), read=3)
-        assert tombstones_in(warehouse) == [(1, Version(1, 3, 0, 0), at(2), False)]
+        assert tombstones_in(warehouse) == [(1, Version(1, 2, 0, 0), at(2), False)]
         assert history_of(warehouse) == [("a", 1, 2)]
 
     def test_a_batch_tried_only(self, warehouse: Warehouse, written: Write) -> None:
@@ -379,7 +419,7 @@ class HistoryConformance:
         warehouse.run("ALTER TABLE orders ADD COLUMN seen INTEGER")
         warehouse.run("UPDATE orders SET seen = 7")
         written((upsert(2, id=1, note="b"), 2), (upsert(2, id=2, note="x"), None))
-        written((upsert(Version(1, 1, 0, 3), id=1, note="mended"), 1))
+        written((upsert(1, id=1, note="mended"), 1), replaces=True)
         found = {
             (row["id"], row["note"]): row["seen"] for row in warehouse.table("orders").to_pylist()
         }
@@ -451,14 +491,14 @@ class HistoryConformance:
 
         @settings(max_examples=times(40, 1_000), deadline=None, database=None)
         @given(batches=BATCHES)
-        def check(batches: list[list[Event]]) -> None:
+        def check(batches: list[tuple[list[Event], bool, bool]]) -> None:
             name = next(names)
             target = orders(Deletes.HISTORY, table=name)
             warehouse.alter(target)
             model = Model()
             destination = warehouse.open()
             try:
-                for number, batch in enumerate(batches):
+                for number, (batch, fresh, replaces) in enumerate(batches):
                     load = load_of(
                         target,
                         *(event.row for event in batch),
@@ -467,8 +507,12 @@ class HistoryConformance:
                             for event in batch
                         ],
                         read_at=at(number),
+                        fresh=fresh,
                     )
-                    assert destination.write(load).to_pylist() == model.apply_all(batch, at(number))
+                    superseded = destination.write(replace(load, replaces=replaces)).to_pylist()
+                    assert superseded == model.apply_all(
+                        batch, at(number), fresh=fresh, replaces=replaces
+                    )
             finally:
                 destination.close()
             assert rows_in(warehouse, name) == model.rows()
