@@ -46,7 +46,8 @@ _COPIED = (
     "code_fingerprint",
     "waits_for",
     "image_note",
-    "committed_at",
+    "happened_at",
+    "committed",
     "extracted",
     "transformed",
 )

@@ -336,5 +336,6 @@ def _record(row: Row[Any]) -> Failure:
         batch_id=row.batch_id,
         has_image=bool(row.has_image),
         image_note=row.image_note,
-        committed_at=row.committed_at,
+        happened_at=row.happened_at,
+        committed=bool(row.committed),
     )

@@ -101,7 +101,8 @@ def failure_values(failure: NewFailure) -> _Values:
         "code_fingerprint": failure.code_fingerprint,
         "waits_for": None if failure.waits_for is None else failure.waits_for.key_text(),
         "image_note": failure.image_note,
-        "committed_at": failure.committed_at,
+        "happened_at": failure.happened_at,
+        "committed": failure.committed,
         "extracted": failure.extracted,
         "transformed": failure.transformed,
     }

@@ -54,9 +54,10 @@ def _to_2(connection: Connection) -> None:
 
 
 def _to_3(connection: Connection) -> None:
-    """When a change was committed, for a target that keeps the history."""
+    """When a change was committed or read, for a target that keeps the history."""
     for table in (tables.prepared_failures, tables.failures):
-        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN committed_at BIGINT")
+        for column in ("happened_at BIGINT", "committed BOOLEAN"):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column}")
 
 
 MIGRATIONS: Mapping[int, Migration] = {2: _to_2, 3: _to_3}

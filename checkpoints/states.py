@@ -168,7 +168,8 @@ class NewFailure:
     state: FailureState = FailureState.FAILED
     waits_for: RecordId | None = None  # of the same stream: the record that a waiting one is behind
     since: datetime | None = None  # where it is known from a target's gaps; None: now
-    committed_at: datetime | None = None  # at the source, where that is known (UTC)
+    happened_at: datetime | None = None  # when it was committed at the source, or else read (UTC)
+    committed: bool = False  # which of the two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +203,8 @@ class Failure:
     batch_id: str | None  # None: restored from a target's gaps
     has_image: bool
     image_note: str | None = None  # what the image lacks, or why there is none
-    committed_at: datetime | None = None  # at the source, where that is known (UTC)
+    happened_at: datetime | None = None  # when it was committed at the source, or else read (UTC)
+    committed: bool = False  # which of the two
 
 
 @dataclass(frozen=True, kw_only=True)

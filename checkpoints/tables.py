@@ -208,8 +208,9 @@ def _image_note_column() -> Column[Any]:
     return Column("image_note", Text)
 
 
-def _committed_column() -> Column[Any]:
-    return Column("committed_at", Instant)  # at the source; NULL: it does not tell
+def _time_columns() -> list[Column[Any]]:
+    # When it was committed at the source, or else read. NULL: in a ledger that did not keep it.
+    return [Column("happened_at", Instant), Column("committed", Boolean)]
 
 
 # Failures and ends of a manifest, until its batch is closed.
@@ -223,7 +224,7 @@ prepared_failures = Table(
     *_version_columns(),
     *_failure_columns(),
     _image_note_column(),
-    _committed_column(),
+    *_time_columns(),
     *_image_columns(),
 )
 Index("prepared_failures_by_key", prepared_failures.c.batch, prepared_failures.c.key)
@@ -256,7 +257,7 @@ failures = Table(
     Column("ended_batch", ForeignKey("batches.id")),
     Column("ended_decision", BigInteger),
     _image_note_column(),
-    _committed_column(),
+    *_time_columns(),
     *_image_columns(),
 )
 Index("failures_by_key", failures.c.stream_id, failures.c.key)

@@ -66,7 +66,8 @@ class Archive:
                 f"its name says."
             )
         if changes.times is None:
-            changes = replace(changes, times=Times.of_read(batch.opened_at, len(changes)))
+            times = Times.of_read(batch.opened_at, len(changes), fresh=False)
+            changes = replace(changes, times=times)
         return changes, facts
 
     def write(self, changes: Changes, facts: BatchFacts, batch: ArchivedBatch) -> None:

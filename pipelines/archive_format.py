@@ -144,7 +144,8 @@ def _times(table: pa.Table) -> Times | None:
     if _AT not in table.schema.names:
         return None
     schema = pa.schema([(_AT, INSTANT_TYPE), (_COMMITTED, pa.bool_())])
-    return Times(*_columns(table, schema.names, schema).columns)
+    at, committed = _columns(table, schema.names, schema).columns
+    return Times(at, committed, fresh=False)
 
 
 def _schema(about: dict[str, Any]) -> TableSchema:

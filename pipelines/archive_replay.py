@@ -231,6 +231,7 @@ class _Work:
         breakers = opened.definition.breakers
         ready = make_ready(opened, stream, self._run_id, breakers, may_alter=not self._dry_run)
         revision = self._note()
+        ready = replace(ready, lane=replace(ready.lane, replaces=stream.keeps_versions))
         ready = self._spared(ready, begun)
         chosen = self._chosen(begun)
         position = None if begun.rebuild else ready.state.position
@@ -342,7 +343,10 @@ class _Work:
         return _without_ignored(changes, ready)
 
     def _restamped(self, changes: Changes, revision: int) -> Changes:
-        """What was fetched gets a number of its own, above that of what was captured."""
+        """What was fetched gets a number of its own, above that of what was captured. In a history
+        each version keeps its own, and is replaced."""
+        if self._stream.keeps_versions:
+            return changes
         if pa.compute.any(pa.compute.greater(changes.versions.column(3), 0)).as_py():
             if not self._dry_run:
                 self._fetched = self._opened.ledger.decisions.number()

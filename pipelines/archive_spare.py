@@ -68,6 +68,7 @@ def _at_target(lane: Lane, changes: Changes, numbers: Sequence[int]) -> list[boo
         versions=part.versions,
         receipt=receipt,
         times=part.times,
+        replaces=lane.replaces,
     )
     superseded = lane.patience.retry(lambda: lane.destination.write(load, probe=True))
     return list(superseded.to_pylist())

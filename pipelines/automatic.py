@@ -71,7 +71,7 @@ def _in_turn(opened: OpenPipeline, stream: StreamDefinition) -> list[RecordId]:
     held = opened.ledger.failures.held_back(stream.name)
     if all(one.state is not FailureState.WAITING for one in held):
         return []
-    now = in_turn(stream.policy, [one for one in held if one.state in OPEN_FAILURES])
+    now = in_turn(stream, [one for one in held if one.state in OPEN_FAILURES])
     return [one.record_id for one in now if one.state is FailureState.WAITING]
 
 

@@ -22,7 +22,7 @@ from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
 from rowtrail.pipelines.definition import StreamDefinition
-from rowtrail.pipelines.endings import closed_gaps, ends_of, matches
+from rowtrail.pipelines.endings import closed_gaps, ends_of, matches, past_ignored
 from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.images import Keeping
 from rowtrail.pipelines.isolation import Budget
@@ -89,6 +89,7 @@ class Lane:
     code_fingerprint: str | None
     images: Keeping  # what is kept and told of a row that fails
     selected: bool = False  # the records of a replay were chosen by what they have in common
+    replaces: bool = False  # a version that the target has is replaced: see `Load`
 
 
 def says_no_redacted_value(act: Callable[P, T]) -> Callable[P, T]:
@@ -143,7 +144,6 @@ def commit_batch(
         with clock.measure("archive"):
             lane.archive(changes, batch, position_before)  # 2
         staged = lane.stage(changes, budget, before)  # 2
-        lane.breakers.check_waiting(_waiting(lane) + len(staged.waiting) if staged.waiting else 0)
         plan = make_plan(
             changes,
             staged,
@@ -224,9 +224,12 @@ def _hold(
     lane: Lane, changes: Changes, plan: Plan, before: Sequence[HeldBack], kind: BatchKind
 ) -> Plan:
     """Holds back what has to wait for a change that failed."""
-    if kind is not BatchKind.CAPTURE or not plan.failures:
+    if kind is not BatchKind.CAPTURE:
         return plan
-    return with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint, lane.images)
+    if plan.failures:
+        plan = with_waiting(plan, changes, lane.stream, before, lane.code_fingerprint, lane.images)
+        lane.breakers.check_waiting(_waiting(lane) + plan.waiting if plan.waiting else 0)
+    return plan.as_events(past_ignored(plan, lane.held.all()))
 
 
 def budget_of(lane: Lane, kind: BatchKind) -> Budget:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,25 +50,28 @@ def _ended_by_delete(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
 
 
 def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
+    keeps_versions = plan.target.deletes is Deletes.HISTORY
+    found = []
+    for index, row in _pairs(plan, held):
+        version: VersionTuple = version_at(plan.versions, row)
+        if _ends(held[index], version, keeps_versions=keeps_versions):
+            found.append(Ended(held=held[index], version=version))
+    return found
+
+
+def _pairs(plan: Plan, held: Sequence[HeldBack]) -> Iterable[tuple[int, int]]:
+    """The numbers of held-back changes and of the plan's rows that are of one record."""
     if not held or not len(plan):
-        return []
+        return ()
     theirs = held_keys(held, plan.target.schema)
     if theirs is None:
-        return []
+        return ()
     names = list(plan.target.schema.key)
     mine = pa.Table.from_batches([plan.keys()]).append_column(
         "_row", pa.array(np.arange(len(plan), dtype=np.int64))
     )
     joined = theirs.join(mine, keys=names, join_type="inner")
-    keeps_versions = plan.target.deletes is Deletes.HISTORY
-    found = []
-    for index, row in zip(
-        joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True
-    ):
-        version: VersionTuple = version_at(plan.versions, row)
-        if _ends(held[index], version, keeps_versions=keeps_versions):
-            found.append(Ended(held=held[index], version=version))
-    return found
+    return zip(joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True)
 
 
 def _ends(held: HeldBack, version: VersionTuple, *, keeps_versions: bool) -> bool:
@@ -81,7 +84,19 @@ def _ends(held: HeldBack, version: VersionTuple, *, keeps_versions: bool) -> boo
         return held.version <= version
     *_, revision = version
     fetched = revision > 0 and held.state is FailureState.FAILED
-    return held.version[:3] == version[:3] or held.version[0] < version[0] or fetched
+    return held.version == version or held.version[0] < version[0] or fetched
+
+
+def past_ignored(plan: Plan, held: Sequence[HeldBack]) -> list[int]:
+    """The rows of a history that are newer than an ignored change of their record. It may be taken
+    up after all, and then they must not have been taken for nothing new."""
+    if plan.target.deletes is not Deletes.HISTORY:
+        return []
+    ignored = [one for one in held if one.state is FailureState.IGNORED]
+    pairs = _pairs(plan, ignored)
+    return [
+        row for number, row in pairs if ignored[number].version < version_at(plan.versions, row)
+    ]
 
 
 def ends_of(

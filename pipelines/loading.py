@@ -43,7 +43,9 @@ def _write(
 ) -> pa.Array:
     # Here already, since patience tells what it waits for.
     with lane.images.redaction.telling(plan.rows, records=False):
-        return lane.destination.write(plan.load(receipt, complete), probe=probe)
+        return lane.destination.write(
+            plan.load(receipt, complete, replaces=lane.replaces), probe=probe
+        )
 
 
 def has_refused(lane: Lane) -> bool:

@@ -95,6 +95,15 @@ class Plan:
     def waiting(self) -> int:
         return len(self.failures) - self.failed
 
+    def as_events(self, rows: Sequence[int]) -> Plan:
+        """The plan, of which these rows are events of their own, whatever the target has."""
+        if not rows:
+            return self
+        times = self.times or Times.of_read(datetime.now(UTC), len(self))
+        committed = times.committed.to_numpy(zero_copy_only=False).copy()
+        committed[list(rows)] = True
+        return replace(self, times=replace(times, committed=pa.array(committed)))
+
     def failed_records(self) -> tuple[str, ...]:
         """Each once, without those that wait behind a failed one."""
         failed = (one for one in self.failures if one.state is FailureState.FAILED)
@@ -130,8 +139,11 @@ class Plan:
             read_complete=self.read_complete,
         )
 
-    def load(self, receipt: Receipt, complete: Sequence[RecordId] = ()) -> Load:
-        """`complete`: records of which nothing is held back once this is loaded."""
+    def load(
+        self, receipt: Receipt, complete: Sequence[RecordId] = (), *, replaces: bool = False
+    ) -> Load:
+        """`complete`: records of which nothing is held back once this is loaded. `replaces`: as in
+        `Load`."""
         now = datetime.now(UTC)
         # Two changes of one record may have failed at different stages: its gap is of the newest.
         gaps = {
@@ -158,6 +170,7 @@ class Plan:
             gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
             times=self.times,
+            replaces=replaces,
         )
 
 
@@ -238,7 +251,7 @@ def new_failure(
     """What the ledger is to know of a row that failed."""
     keys = changes.keys()
     operation: int = changes.operations[failed.row].as_py()
-    row = changes.rows.slice(failed.row, 1)
+    row, times = changes.rows.slice(failed.row, 1), changes.times
     kept = images.extracted(row, waits=failed.waits_for is not None)
     transformed = failed.transformed
     message = images.redaction.masked(failed.message, row)
@@ -258,15 +271,9 @@ def new_failure(
         transformed=None if transformed is None else images.transformed(transformed),
         state=FailureState.FAILED if failed.waits_for is None else FailureState.WAITING,
         waits_for=failed.waits_for,
-        committed_at=_committed_at(changes.times, failed.row),
+        happened_at=datetime.now(UTC) if times is None else times.at[failed.row].as_py(),
+        committed=times is not None and times.committed[failed.row].as_py(),
     )
-
-
-def _committed_at(times: Times | None, row: int) -> datetime | None:
-    if times is None or not times.committed[row].as_py():
-        return None
-    committed: datetime = times.at[row].as_py()
-    return committed
 
 
 def _failures(

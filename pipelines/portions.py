@@ -149,7 +149,7 @@ def _sort_failures(
         for one in held
         if not tried.has(one) and (not decision.record_ids or one.record_id in followed)
     ]
-    turn = {one.failure_id for one in in_turn(ready.lane.stream.policy, held)}
+    turn = {one.failure_id for one in in_turn(ready.lane.stream, held)}
     chosen = {one.failure_id: one.record_id for one in untried if one.failure_id in turn}
     found = opened.ledger.failures.list(
         stream=decision.stream,
@@ -274,8 +274,9 @@ def _from_images(
         ),
         position=ready.state.position or "",
         times=Times(
-            pa.array([one.committed_at or one.first_at for one in failures], INSTANT_TYPE),
-            pa.array([one.committed_at is not None for one in failures], pa.bool_()),
+            pa.array([one.happened_at or one.first_at for one in failures], INSTANT_TYPE),
+            pa.array([one.committed for one in failures], pa.bool_()),
+            fresh=False,
         ),
     )
 

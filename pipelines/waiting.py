@@ -25,7 +25,7 @@ from rowtrail.checkpoints.states import (
     VersionTuple,
 )
 from rowtrail.connectors.changes import Changes, version_at
-from rowtrail.pipelines.definition import Policy
+from rowtrail.pipelines.definition import Policy, StreamDefinition
 from rowtrail.pipelines.key_changes import new_keys_of
 from rowtrail.pipelines.record_keys import held_keys
 from rowtrail.pipelines.staged import FailedRow
@@ -134,7 +134,7 @@ def in_order(
     )
 
 
-def in_turn(policy: Policy, changes: Sequence[AnOpen]) -> list[AnOpen]:
+def in_turn(stream: StreamDefinition, changes: Sequence[AnOpen]) -> list[AnOpen]:
     """Of each record the change that is to be taken up next, where it has to wait for no other.
 
     Under `block` that is the oldest, else the newest, which takes the place of the others.
@@ -142,19 +142,25 @@ def in_turn(policy: Policy, changes: Sequence[AnOpen]) -> list[AnOpen]:
     of_record: dict[RecordId, list[AnOpen]] = {}
     for one in changes:
         of_record.setdefault(one.record_id, []).append(one)
-    return [one for one in _firsts(policy, changes) if not _must_wait(policy, one, of_record)]
+    firsts = _firsts(stream.policy, changes)
+    return [one for one in firsts if not _must_wait(stream, one, of_record)]
 
 
-def _must_wait(policy: Policy, one: Open, of_record: Mapping[RecordId, Sequence[Open]]) -> bool:
+def _must_wait(
+    stream: StreamDefinition, one: Open, of_record: Mapping[RecordId, Sequence[Open]]
+) -> bool:
     if one.state is not FailureState.WAITING or one.waits_for in (None, one.record_id):
         return False
     others = of_record.get(one.waits_for, ())
-    if policy is Policy.BLOCK:
+    if stream.policy is Policy.BLOCK:
         # What came later has its own turn. The other half has the next ordinal, or was folded into
-        # a later change of the same batch.
+        # a later change of the same batch, where changes are.
         epoch, position, ordinal, _ = one.version
         end = (epoch, position, ordinal + 2, 0)
-        others = [other for other in others if other.version < end or _same_batch(one, other)]
+        folds = not stream.keeps_versions
+        others = [
+            other for other in others if other.version < end or (folds and _same_batch(one, other))
+        ]
     # Two that belong together wait for each other: the row under the new key goes first.
     return any(other.waits_for != one.record_id or other.version > one.version for other in others)
 

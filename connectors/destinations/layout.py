@@ -91,7 +91,7 @@ def check_history(layout: Layout, target: Target) -> None:
     if layout.keeps_history == wanted:
         return
     has = "one row for each version of a record" if layout.keeps_history else "one row a record"
-    before = "history" if layout.keeps_history else "soft"
+    before = "history" if layout.keeps_history else "soft" if layout.has(DELETED_AT) else "hard"
     raise ConfigurationError(
         f"Table {target.table} has {has}, and stream {target.stream} now has "
         f'deletes = "{target.deletes}". Name another table for the stream with `target`, or put '

@@ -5,6 +5,7 @@ What one load does to a table is in tests/connectors/history_conformance.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rowtrail import Pipeline
+from rowtrail import Breakers, Pipeline
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.run import run_pipeline
@@ -405,6 +406,137 @@ def test_what_waits_behind_a_row_that_can_only_be_fetched(logged: CopiedTable) -
     check_chain(versions(logged, 1))
     assert current(logged) == at_source(logged)
     assert logged.ask_target("SELECT count(*) FROM _rowtrail_gaps") == [(0,)]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_a_replay_before_the_next_run_keeps_what_was_there(
+    each_pair: CopiedTable, capture: str
+) -> None:
+    """Of rows in the last page of the last read, whose version a fetched row gets."""
+    pipeline = keeping(each_pair, capture)
+    pipeline.run()
+    (first,), (second,) = notes(each_pair, 599), notes(each_pair, 600)
+    each_pair.change(set_note(each_pair, 599, "b"))
+    each_pair.change("DELETE FROM orders WHERE id = 600")
+    pipeline.replay("orders", 599)
+    pipeline.replay("orders", 600)
+    assert notes(each_pair, 599) == [first, "b"]
+    assert notes(each_pair, 600) == [second]
+
+
+def test_versions_that_a_replay_has_fetched_stay(each_pair: CopiedTable) -> None:
+    pipeline = keeping(each_pair, "trigger")
+    pipeline.run()
+    (first,) = notes(each_pair, 1)
+    for note in ("b", "c"):
+        each_pair.change(set_note(each_pair, 1, note))
+        pipeline.replay("orders", 1)
+    assert notes(each_pair, 1) == [first, "b", "c"]
+
+
+def test_a_key_that_goes_and_comes_back_behind_a_failure(logged: CopiedTable) -> None:
+    """The changes of one batch do not wait for each other in a circle."""
+    rule = Rule("bad")
+    pipeline = keeping(logged, "log", transforms=[rule.step])
+    pipeline.run()
+    (first,) = notes(logged, 1)
+    logged.change("UPDATE orders SET id = 5000, note = 'bad' WHERE id = 1")
+    logged.change("UPDATE orders SET id = 1, note = 'back' WHERE id = 5000")
+    pipeline.run()
+    rule.bad.clear()
+    pipeline.retry("orders")
+    assert current(logged) == at_source(logged)
+    assert notes(logged, 1) == [first, "back"]
+    assert notes(logged, 5000) == ["bad"]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_what_has_waited_keeps_its_own_time(each_pair: CopiedTable, capture: str) -> None:
+    """A version does not hold before it was there."""
+    rule = Rule("bad")
+    pipeline = keeping(each_pair, capture, transforms=[rule.step])
+    pipeline.run()
+    changed = []
+    for note in ("bad", "c"):
+        time.sleep(0.01)
+        changed.append(datetime.now(UTC))
+        each_pair.change(set_note(each_pair, 1, note))
+        pipeline.run()
+    rule.bad.clear()
+    pipeline.retry("orders")
+    _, (_, bad_from, *_), (_, c_from, *_) = versions(each_pair, 1)
+    assert changed[0] < bad_from < changed[1] < c_from
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_what_was_ignored_takes_its_place_under_each_capture(
+    each_pair: CopiedTable, capture: str
+) -> None:
+    rule = Rule("bad")
+    pipeline = keeping(each_pair, capture, transforms=[rule.step])
+    pipeline.run()
+    (first,) = notes(each_pair, 1)
+    each_pair.change(set_note(each_pair, 1, "bad"))
+    pipeline.run()
+    pipeline.ignore("orders", 1, reason="not now")
+    each_pair.change(set_note(each_pair, 1, "c"))
+    pipeline.run()
+    pipeline.unignore("orders", 1)
+    rule.bad.clear()
+    pipeline.retry("orders", 1)
+    assert notes(each_pair, 1) == [first, "bad", "c"]
+
+
+@pytest.mark.parametrize("how", ["replay", "resnapshot"])
+def test_the_archive_adds_no_version_that_was_confirmed(
+    logged: CopiedTable, tmp_path: Path, how: str
+) -> None:
+    pipeline = keeping(logged, "log")
+    pipeline.definition = replace(pipeline.definition, archive=str(tmp_path / "archive"))
+    pipeline.run()
+    logged.change(set_note(logged, 1, "b"))
+    pipeline.run()
+    before = notes(logged, 1)
+    if how == "replay":
+        pipeline.replay("orders", 1)
+    else:
+        pipeline.run(resnapshot=["orders"])
+    assert notes(logged, 1) == before
+    pipeline.replay_archive("orders")
+    assert notes(logged, 1) == before
+
+
+def test_versions_of_one_batch_count_against_what_may_wait(logged: CopiedTable) -> None:
+    rule = Rule("bad")
+    pipeline = keeping(logged, "log", transforms=[rule.step])
+    pipeline.definition = replace(
+        pipeline.definition, breakers=Breakers(waiting_records=5, deleted_share=1.0)
+    )
+    pipeline.run()
+    logged.change(*(set_note(logged, 1, note) for note in ("bad", *"abcdefghijk")))
+    result = pipeline.run().streams["orders"]
+    assert result.error is not None and "waiting_records" in result.error
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_a_row_that_went_back_to_what_it_was_before_an_ignored_version(
+    each_pair: CopiedTable, capture: str
+) -> None:
+    """It is a version, although it adds nothing as long as nobody takes up what was ignored."""
+    rule = Rule("bad")
+    pipeline = keeping(each_pair, capture, transforms=[rule.step], exclude=["seen"])
+    pipeline.run()
+    (first,) = notes(each_pair, 1)
+    each_pair.change(set_note(each_pair, 1, "bad"))
+    pipeline.run()
+    pipeline.ignore("orders", 1, reason="not now")
+    each_pair.change(set_note(each_pair, 1, first))
+    pipeline.run()
+    pipeline.unignore("orders", 1)
+    rule.bad.clear()
+    pipeline.retry("orders", 1)
+    assert notes(each_pair, 1) == [first, "bad", first]
+    assert current(each_pair) == at_source(each_pair)
 
 
 EVERYTHING = (

@@ -87,9 +87,9 @@ CREATE TABLE batches (
 	FOREIGN KEY(stream_id) REFERENCES streams (id)
 );
 
-CREATE INDEX batches_by_stream ON batches (stream_id, id);
-
 CREATE UNIQUE INDEX one_unfinished_batch_per_stream ON batches (stream_id) WHERE state IN ('open', 'prepared');
+
+CREATE INDEX batches_by_stream ON batches (stream_id, id);
 
 CREATE TABLE decisions (
 	id BIGINT NOT NULL, 
@@ -170,7 +170,8 @@ CREATE TABLE prepared_failures (
 	code_fingerprint TEXT, 
 	waits_for TEXT, 
 	image_note TEXT, 
-	committed_at BIGINT, 
+	happened_at BIGINT, 
+	committed BOOLEAN, 
 	extracted BLOB, 
 	transformed BLOB, 
 	PRIMARY KEY (batch, number), 
@@ -215,7 +216,8 @@ CREATE TABLE failures (
 	ended_batch INTEGER, 
 	ended_decision BIGINT, 
 	image_note TEXT, 
-	committed_at BIGINT, 
+	happened_at BIGINT, 
+	committed BOOLEAN, 
 	extracted BLOB, 
 	transformed BLOB, 
 	PRIMARY KEY (id), 
