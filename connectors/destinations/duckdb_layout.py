@@ -11,12 +11,18 @@ import pyarrow as pa
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
 from rowtrail.connectors.destinations.duckdb_errors import first_line
 from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, fetch_arrow, run
-from rowtrail.connectors.destinations.duckdb_types import column_type, takes, widens
+from rowtrail.connectors.destinations.duckdb_types import (
+    column_type,
+    integer_range,
+    takes,
+    widens,
+)
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
     cannot_change,
     check_names,
+    key_beyond,
     not_ours,
     retype,
     too_narrow,
@@ -142,6 +148,7 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
         _check_key(target, tombstones)
     if tombstones is None:
         return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
+    _check_narrowed_key(connection, target, layout, in_key)
     return [*_widen(target, layout, wanted), *_retype(target, table, tombstones, in_key)]
 
 
@@ -161,6 +168,23 @@ def _check_key(target: Target, tombstones: Layout) -> None:
     existing = [fold(name) for name in tombstones.columns]
     if existing != [fold(name) for name in target.schema.key]:
         raise another_key(target, tombstones.columns)
+
+
+def _check_narrowed_key(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    layout: Layout,
+    wanted: Mapping[str, str],
+) -> None:
+    """Where the source has made its key narrower, no row may be left whose delete is to come."""
+    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
+    for name, kind in wanted.items():
+        existing, limits = spelled(layout, name) or name, integer_range(kind)
+        if limits is None or takes(kind, layout.types[existing]):
+            continue
+        beyond = f"{quote(existing)} < {limits[0]} OR {quote(existing)} > {limits[1]}"
+        if run(connection, f"SELECT 1 FROM {layout.table.sql} WHERE {live} AND ({beyond}) LIMIT 1"):
+            raise key_beyond(target, existing, layout.types[existing], kind)
 
 
 def _create_schema(connection: duckdb.DuckDBPyConnection, table: TableName) -> list[str]:

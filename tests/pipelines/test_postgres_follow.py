@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.duckdb_files import look_into
-from tests.pipelines.followed import SECONDS, batches, in_source, in_target, wait_for
+from tests.pipelines.followed import SECONDS, batches, in_source, in_target, is_loaded, wait_for
 from tests.postgres_server import PostgresServer
 
 FILE = """
@@ -96,6 +96,20 @@ def test_changes_arrive_until_it_is_told_to_stop(
     with look_into(tmp_path / "warehouse.duckdb") as target:
         assert target.sql("SELECT note FROM items WHERE id = 41").fetchall() == [("here",)]
     assert "Complete" in output
+
+
+def test_a_key_is_widened_while_it_is_followed(
+    server: PostgresServer, source: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    follower = Follower(tmp_path, server.url("postgres"))
+    follower.wait_for(lambda: follower.loaded("others") >= 2)
+    source.execute("ALTER TABLE items ALTER COLUMN id TYPE bigint")
+    source.execute("INSERT INTO items VALUES (%s, 'large')", [2**40])
+    source.execute("DELETE FROM items WHERE id = 2")
+    follower.wait_for(lambda: is_loaded(tmp_path, "items", 2**40))
+    output = follower.stop()
+    assert in_target(tmp_path, "items") == [(1, "one"), (2**40, "large")]
+    assert 'ALTER COLUMN "id" TYPE BIGINT' in output
 
 
 def test_goes_on_after_a_kill_and_after_a_restart_of_the_server(
