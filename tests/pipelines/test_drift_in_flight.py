@@ -192,6 +192,29 @@ def test_integers_are_widened(server_pair: CopiedTable, capture: str, later: boo
     assert events[-1] == "loaded" and len(events) >= 2, "known under the key that it had, too"
 
 
+@pytest.mark.parametrize("kind", ["text", "double precision", "boolean"])
+def test_a_column_becomes_one_of_another_kind(
+    server_pair: CopiedTable, capture: str, kind: str
+) -> None:
+    """In the midst of a run. The stream stops and says so; no row fails and none has NULL there."""
+    server_pair.change("ALTER TABLE orders ADD COLUMN size int", "UPDATE orders SET size = id % 2")
+    pipeline = server_pair.pipeline(capture=capture, batch_rows=100)
+    done(pipeline)
+    server_pair.change("UPDATE orders SET note = note || '.', seen = clock_timestamp()")
+
+    def change() -> None:
+        server_pair.change(
+            f"ALTER TABLE orders ALTER COLUMN size TYPE {kind} USING size::text::{kind}",
+            "UPDATE orders SET note = 'new', seen = clock_timestamp() WHERE id % 9 = 0",
+        )
+
+    first = pipeline.run(reporter=AfterBatch(2, change))
+    error = first.streams["orders"].error or pipeline.run().streams["orders"].error
+    assert error is not None and "Column size of table orders" in error
+    assert "ALTER TABLE" in error and first.failed_records == ()
+    assert all(size is not None for (size,) in rows(server_pair, "id, size").values())
+
+
 def test_a_failed_record_is_retried_after_its_column_was_widened(each_pair: CopiedTable) -> None:
     """Its image is of the narrow type, and so is the key of the gap that it left."""
 
