@@ -180,11 +180,12 @@ def _check_narrowed_key(
     live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
     for name, kind in wanted.items():
         existing, limits = spelled(layout, name) or name, integer_range(kind)
-        if limits is None or takes(kind, layout.types[existing]):
+        has = layout.types[existing]
+        if limits is None or not takes(has, kind) or takes(kind, has):
             continue
         beyond = f"{quote(existing)} < {limits[0]} OR {quote(existing)} > {limits[1]}"
         if run(connection, f"SELECT 1 FROM {layout.table.sql} WHERE {live} AND ({beyond}) LIMIT 1"):
-            raise key_beyond(target, existing, layout.types[existing], kind)
+            raise key_beyond(target, existing, has, kind)
 
 
 def _create_schema(connection: duckdb.DuckDBPyConnection, table: TableName) -> list[str]:

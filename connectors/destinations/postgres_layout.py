@@ -225,12 +225,12 @@ def _check_narrowed_key(
     """Where the source has made its key narrower, no row may be left whose delete is to come."""
     live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
     for name, kind in wanted.items():
-        limits = integer_range(kind)
-        if limits is None or takes(kind, layout.types[name]):
+        limits, has = integer_range(kind), layout.types[name]
+        if limits is None or not takes(has, kind) or takes(kind, has):
             continue
         beyond = f"{quote(name)} < {limits[0]} OR {quote(name)} > {limits[1]}"
         if work.run(f"SELECT FROM {layout.table.sql} WHERE {live} AND ({beyond}) LIMIT 1"):
-            raise key_beyond(target, name, layout.types[name], kind)
+            raise key_beyond(target, name, has, kind)
 
 
 def _create_schema(work: Connected, table: PostgresName) -> list[str]:

@@ -698,11 +698,23 @@ class DestinationConformance:
         assert warehouse.load(wide, upsert(6, id=large, note="late")) == [True]
         assert warehouse.notes() == {1: "new"}
 
-    def test_a_key_of_integers_does_not_become_one_of_decimals(self, warehouse: Warehouse) -> None:
-        """The ids of all records would be others."""
-        warehouse.alter(target_of({"id": pa.int32(), "n": pa.int32()}))
+    @pytest.mark.parametrize(
+        ("existing", "wanted"),
+        [
+            (pa.int32(), pa.decimal128(12, 0)),
+            (pa.string(), pa.int64()),
+            (pa.int64(), pa.string()),
+            (pa.date32(), pa.int32()),
+        ],
+        ids=str,
+    )
+    def test_a_key_does_not_become_one_of_another_kind(
+        self, warehouse: Warehouse, existing: pa.DataType, wanted: pa.DataType
+    ) -> None:
+        """The ids of all records would be others, though decimals hold all integers."""
+        warehouse.alter(target_of({"id": existing, "n": pa.int32()}))
         with pytest.raises(ConfigurationError, match="Column id of table orders is") as caught:
-            warehouse.alter(target_of({"id": pa.decimal128(12, 0), "n": pa.int32()}))
+            warehouse.alter(target_of({"id": wanted, "n": pa.int32()}))
         assert "_rowtrail_tombstones_orders" in str(caught.value)
 
     @BOTH

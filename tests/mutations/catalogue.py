@@ -248,7 +248,7 @@ MUTATIONS = (
         path="connectors/destinations/duckdb_types.py",
         before=" or (in_key and existing in _INTEGERS and wanted not in _INTEGERS):",
         after=":",
-        tests=(_DUCKDB + "test_a_key_of_integers_does_not_become_one_of_decimals",),
+        tests=(_DUCKDB + "test_a_key_does_not_become_one_of_another_kind",),
     ),
     Mutation(
         name="any-type-may-be-asked",
