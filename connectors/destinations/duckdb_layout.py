@@ -139,9 +139,12 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
     tombstones = read_layout(connection, table.tombstones)
     in_key = {name: wanted[name] for name in target.schema.key}
     if layout is None:
-        # Tombstones that are left over still fence what was deleted before the table was dropped.
         made = [*_create_schema(connection, table), *_create(target, table, wanted)]
-        return [*made, *_retype(target, table, tombstones, in_key)] if tombstones else made
+        if tombstones is None:
+            return made
+        if _fence_this_key(target, tombstones, in_key):
+            return [*made, *_retype(target, table, tombstones, in_key)]
+        return [f"DROP TABLE IF EXISTS {table.tombstones.sql}", *made]
     if not layout.is_ours:
         raise not_ours(target)
     if tombstones is not None:
@@ -162,6 +165,15 @@ def _check_case(target: Target) -> None:
                 f"the source."
             )
         seen[fold(name)] = name
+
+
+def _fence_this_key(target: Target, tombstones: Layout, wanted: Mapping[str, str]) -> bool:
+    """Tombstones that a dropped table has left still fence what was deleted before; those of
+    another key say nothing of this one."""
+    if [fold(name) for name in tombstones.columns] != [fold(name) for name in target.schema.key]:
+        return False
+    types = dict(zip(wanted, (tombstones.types[name] for name in tombstones.columns), strict=True))
+    return all(takes(types[n], wanted[n]) or widens(types[n], wanted[n], True) for n in wanted)
 
 
 def _check_key(target: Target, tombstones: Layout) -> None:

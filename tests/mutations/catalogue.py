@@ -230,8 +230,8 @@ MUTATIONS = (
         name="tombstones-stay-narrow",
         bug="A key is widened in the table, and not in the one that remembers what was deleted.",
         path="connectors/destinations/duckdb_layout.py",
-        before=", *_retype(target, table, tombstones, in_key)]\n",
-        after="]\n",
+        before="(target, layout, wanted), *_retype(target, table, tombstones, in_key)]",
+        after="(target, layout, wanted)]",
         tests=(_DUCKDB + "test_a_key_is_widened_with_its_tombstones",),
     ),
     Mutation(
