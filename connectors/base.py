@@ -370,8 +370,9 @@ class Destination(Protocol):
         same kind, or from an integer to a decimal. The table is this stream's from then on, however
         its name is spelled, until it is dropped. Never part of `write`. Raises ConfigurationError
         when an existing column has another type that does not take the target's values without
-        loss, something depends on the table so that it cannot be widened, the table was not made by
-        Rowtrail, or another stream or pipeline fills it.
+        loss, live rows have keys beyond those that the target's narrower key can be, something
+        depends on the table so that it cannot be widened, the table was not made by Rowtrail, or
+        another stream or pipeline fills it.
         """
         ...
 

@@ -11,13 +11,19 @@ import pyarrow as pa
 from rowtrail.connectors.base import Deletes, Gap, Target, TargetTable
 from rowtrail.connectors.destinations.duckdb_errors import first_line
 from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, fetch_arrow, run
-from rowtrail.connectors.destinations.duckdb_types import column_type, takes, widens
+from rowtrail.connectors.destinations.duckdb_types import (
+    column_type,
+    integer_range,
+    takes,
+    widens,
+)
 from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
     cannot_change,
     check_history,
     check_names,
+    key_beyond,
     not_ours,
     retype,
     too_narrow,
@@ -136,9 +142,12 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
     tombstones = read_layout(connection, table.tombstones)
     in_key = {name: wanted[name] for name in target.schema.key}
     if layout is None:
-        # Tombstones that are left over still fence what was deleted before the table was dropped.
         made = [*_create_schema(connection, table), *_create(target, table, wanted)]
-        return [*made, *_retype(target, table, tombstones, in_key)] if tombstones else made
+        if tombstones is None:
+            return made
+        if _fence_this_key(target, tombstones, in_key):
+            return [*made, *_retype(target, table, tombstones, in_key)]
+        return [f"DROP TABLE IF EXISTS {table.tombstones.sql}", *made]
     if not layout.is_ours:
         raise not_ours(target)
     check_history(layout, target)
@@ -146,6 +155,7 @@ def plan(connection: duckdb.DuckDBPyConnection, target: Target) -> list[str]:
         _check_key(target, tombstones)
     if tombstones is None:
         return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
+    _check_narrowed_key(connection, target, layout, in_key)
     return [*_widen(target, layout, wanted), *_retype(target, table, tombstones, in_key)]
 
 
@@ -161,10 +171,37 @@ def _check_case(target: Target) -> None:
         seen[fold(name)] = name
 
 
+def _fence_this_key(target: Target, tombstones: Layout, wanted: Mapping[str, str]) -> bool:
+    """Tombstones that a dropped table has left still fence what was deleted before; those of
+    another key say nothing of this one."""
+    if [fold(name) for name in tombstones.columns] != [fold(name) for name in target.schema.key]:
+        return False
+    types = dict(zip(wanted, (tombstones.types[name] for name in tombstones.columns), strict=True))
+    return all(takes(types[n], wanted[n]) or widens(types[n], wanted[n], True) for n in wanted)
+
+
 def _check_key(target: Target, tombstones: Layout) -> None:
     existing = [fold(name) for name in tombstones.columns]
     if existing != [fold(name) for name in target.schema.key]:
         raise another_key(target, tombstones.columns)
+
+
+def _check_narrowed_key(
+    connection: duckdb.DuckDBPyConnection,
+    target: Target,
+    layout: Layout,
+    wanted: Mapping[str, str],
+) -> None:
+    """Where the source has made its key narrower, no row may be left whose delete is to come."""
+    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
+    for name, kind in wanted.items():
+        existing, limits = spelled(layout, name) or name, integer_range(kind)
+        has = layout.types[existing]
+        if limits is None or not takes(has, kind) or takes(kind, has):
+            continue
+        beyond = f"{quote(existing)} < {limits[0]} OR {quote(existing)} > {limits[1]}"
+        if run(connection, f"SELECT 1 FROM {layout.table.sql} WHERE {live} AND ({beyond}) LIMIT 1"):
+            raise key_beyond(target, existing, has, kind)
 
 
 def _create_schema(connection: duckdb.DuckDBPyConnection, table: TableName) -> list[str]:

@@ -125,6 +125,16 @@ def too_narrow(
     )
 
 
+def key_beyond(target: Target, name: str, has: str, wanted: str) -> ConfigurationError:
+    """Live rows of the target have keys that the stream's narrower column cannot tell of."""
+    return ConfigurationError(
+        f"Table {target.table} has rows whose key {name} is beyond {wanted}, which stream "
+        f"{target.stream} brings now; the column is {has} there. They are gone at the source, but "
+        f'a key of that type could not say so. Set types."{name}" = "int64" for the stream, so '
+        f"that their deletes are loaded; or delete these rows of the target."
+    )
+
+
 def cannot_change(target: Target, statement: str, why: str) -> ConfigurationError:
     """The database did not take a statement of `alter`, for what depends on the table."""
     return ConfigurationError(

@@ -15,6 +15,7 @@ from rowtrail.connectors.destinations.layout import (
     cannot_change,
     check_history,
     check_names,
+    key_beyond,
     not_ours,
     refused_column,
     retype,
@@ -41,6 +42,7 @@ from rowtrail.connectors.destinations.postgres_types import (
     TIMESTAMPTZ,
     arrow_type,
     column_type,
+    integer_range,
     takes,
     widens,
 )
@@ -188,6 +190,7 @@ def plan(work: Connected, target: Target) -> list[str]:
     if tombstones is None:
         return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
     in_key = {name: wanted[name] for name in target.schema.key}
+    _check_narrowed_key(work, target, layout, in_key)
     return [*_widen(target, layout, wanted), *_retype(target, table, tombstones, in_key)]
 
 
@@ -228,6 +231,20 @@ def check_key(layout: PostgresLayout, target: Target) -> None:
         )
     if layout.key != target.schema.key:
         raise another_key(target, layout.key)
+
+
+def _check_narrowed_key(
+    work: Connected, target: Target, layout: PostgresLayout, wanted: Mapping[str, str]
+) -> None:
+    """Where the source has made its key narrower, no row may be left whose delete is to come."""
+    live = f"{DELETED_AT} IS NULL" if layout.has(DELETED_AT) else "true"
+    for name, kind in wanted.items():
+        limits, has = integer_range(kind), layout.types[name]
+        if limits is None or not takes(has, kind) or takes(kind, has):
+            continue
+        beyond = f"{quote(name)} < {limits[0]} OR {quote(name)} > {limits[1]}"
+        if work.run(f"SELECT FROM {layout.table.sql} WHERE {live} AND ({beyond}) LIMIT 1"):
+            raise key_beyond(target, name, has, kind)
 
 
 def _create_schema(work: Connected, table: PostgresName) -> list[str]:

@@ -143,6 +143,11 @@ def widens(existing: str, wanted: str, in_key: bool) -> bool:
     return wanted != existing and takes(wanted, existing)
 
 
+def integer_range(name: str) -> Range | None:
+    """The least and the greatest value of a type of integers."""
+    return _INTEGERS.get(name)
+
+
 def _size(name: str) -> Range | None:
     """Digits and scale of a numeric that has both."""
     match = _NUMERIC.fullmatch(name)

@@ -151,11 +151,20 @@ class LogFollower:
             time.sleep(_VISIBLE_SECONDS)
 
     def _has_new_shape(self, spool: Spool) -> bool:
-        """A column that the stream does not know has come: whoever follows describes it anew."""
+        """A column has come, or has got another type, that the stream does not know: whoever
+        follows describes it anew."""
         for name, one in self._streams.items():
-            known = {column.name for column in one.rows.table.columns}
-            layouts = [layout for layout in spool.layouts if layout.oid == one.rows.table.oid]
-            if all({column.name for column in layout.columns} <= known for layout in layouts):
+            known = {
+                (column.name, column.own_oid, column.own_modifier)
+                for column in one.rows.table.columns
+            }
+            told = {
+                (column.name, column.type_oid, column.typmod)
+                for layout in spool.layouts
+                if layout.oid == one.rows.table.oid
+                for column in layout.columns
+            }
+            if told <= known:
                 continue
             with about_stream(name):
                 there = find_table(self._connection, one.rows.stream.table)

@@ -111,6 +111,32 @@ class SourceTable:
         """The names as the database spells them."""
         return tuple(self.column(name).name for name in names)
 
+    @property
+    def guarded_keys(self) -> tuple[tuple[str, ...], ...]:
+        """Columns that take no NULL and that a constraint keeps unique together."""
+        whole = {column.name for column in self.columns if column.not_null}
+        return tuple(
+            tuple(name for name in index.columns if name is not None)
+            for index in self.unique
+            if index.is_plain and set(index.columns) <= whole and not self.has_heirs
+        )
+
+    @property
+    def key_advice(self) -> str:
+        """How a table without a key gets one, as a clause behind "or"."""
+        view = (
+            f"read with capture `snapshot` a view that tells rows by what they hold, with "
+            f'key = ["row_hash", "occurrence"]: CREATE VIEW {quote(self.schema)}.'
+            f"{quote(f'{self.relation}_keyed')} AS SELECT md5(t::text) AS row_hash, row_number() "
+            f"OVER (PARTITION BY t::text) AS occurrence, t.* FROM {self.sql} AS t"
+        )
+        if self.kind not in ("r", "p"):
+            return view
+        return (
+            f"give it one: ALTER TABLE {self.sql} ADD COLUMN row_id bigint GENERATED ALWAYS AS "
+            f"IDENTITY PRIMARY KEY; or {view}"
+        )
+
     def is_unique(self, names: Sequence[str]) -> bool:
         """Whether a constraint guarantees that no two rows are equal in these columns.
 

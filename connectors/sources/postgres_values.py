@@ -183,6 +183,8 @@ def _numbers(array: pa.Array, data_type: pa.DataType) -> pa.Array:
     Arrow's own cast goes wrong without a word beyond 38 digits, so it is guarded.
     """
     texts = _stored(array)
+    if not pa.types.is_string(texts.type):
+        raise pa.ArrowTypeError(f"texts of numbers were asked for, and {texts.type} came")
     special = pc.is_in(texts, pa.array(_SPECIAL))
     if pc.any(special).as_py():
         texts = pc.if_else(special, pa.scalar(None, texts.type), texts)

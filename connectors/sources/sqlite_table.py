@@ -75,6 +75,29 @@ class SourceTable:
         """The names as the database spells them."""
         return tuple(self.column(name).name for name in names)
 
+    @property
+    def guarded_keys(self) -> tuple[tuple[str, ...], ...]:
+        """Columns that take no NULL and that a constraint keeps unique together."""
+        whole = {column.name for column in self.columns if column.not_null}
+        return tuple(
+            tuple(str(name) for name, _ in index.columns)
+            for index in self.unique
+            if index.is_plain and not index.partial and {name for name, _ in index.columns} <= whole
+        )
+
+    @property
+    def key_advice(self) -> str:
+        """How a table without a key gets one, as a clause behind "or"."""
+        if self.kind != "table":
+            return "give it a column that numbers its rows"
+        taken = {column.name.lower() for column in self.columns}
+        rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), "rowid")
+        return (
+            f"read with capture `snapshot` a view that shows SQLite's own number of each row, with "
+            f'key = ["row_id"]: CREATE VIEW {quote(f"{self.name}_keyed")} AS '
+            f"SELECT {rowid} AS row_id, * FROM {quote(self.name)}"
+        )
+
     def is_unique(self, names: Sequence[str]) -> bool:
         """Whether a constraint guarantees that no two rows are equal in these columns."""
         return any(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -31,6 +32,16 @@ class ListedTable(Protocol[C_co]):
     @property
     def primary_key(self) -> tuple[str, ...]: ...
 
+    @property
+    def guarded_keys(self) -> tuple[tuple[str, ...], ...]:
+        """Columns that take no NULL and that a constraint keeps unique together."""
+        ...
+
+    @property
+    def key_advice(self) -> str:
+        """How a table without a key gets one, as a clause behind "or"."""
+        ...
+
     def resolved(self, names: Sequence[str]) -> tuple[str, ...]:
         """The names as the database spells them. Raises ConfigurationError for one it has not."""
         ...
@@ -42,13 +53,23 @@ def stream_key(stream: StreamSpec, table: ListedTable[NamedColumn]) -> tuple[str
     if not key:
         raise ConfigurationError(
             f"{table.name} has no primary key, so its rows cannot be told apart. Set `key` of "
-            f"stream {stream.name} to columns that are unique together, or leave the table out."
+            f"stream {stream.name} to columns that are unique together{_candidates(table)}; or "
+            f"{table.key_advice}; or leave the table out. Docs: configuration, Tables without a "
+            f"key."
         )
     if len(set(key)) != len(key):
         raise ConfigurationError(
             f"The key of stream {stream.name} names a column twice: {', '.join(key)}."
         )
     return key
+
+
+def _candidates(table: ListedTable[NamedColumn]) -> str:
+    """A constraint says better than anybody which columns are."""
+    if not table.guarded_keys:
+        return ""
+    names = ", ".join(json.dumps(name, ensure_ascii=False) for name in table.guarded_keys[0])
+    return f", such as key = [{names}], which its unique index guards"
 
 
 def chosen_columns(

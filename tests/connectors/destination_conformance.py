@@ -701,12 +701,43 @@ class DestinationConformance:
         assert warehouse.load(wide, upsert(6, id=large, note="late")) == [True]
         assert warehouse.notes() == {1: "new"}
 
-    def test_a_key_of_integers_does_not_become_one_of_decimals(self, warehouse: Warehouse) -> None:
-        """The ids of all records would be others."""
-        warehouse.alter(target_of({"id": pa.int32(), "n": pa.int32()}))
+    @pytest.mark.parametrize(
+        ("existing", "wanted"),
+        [
+            (pa.int32(), pa.decimal128(12, 0)),
+            (pa.string(), pa.int64()),
+            (pa.int64(), pa.string()),
+            (pa.date32(), pa.int32()),
+        ],
+        ids=str,
+    )
+    def test_a_key_does_not_become_one_of_another_kind(
+        self, warehouse: Warehouse, existing: pa.DataType, wanted: pa.DataType
+    ) -> None:
+        """The ids of all records would be others, though decimals hold all integers."""
+        warehouse.alter(target_of({"id": existing, "n": pa.int32()}))
         with pytest.raises(ConfigurationError, match="Column id of table orders is") as caught:
-            warehouse.alter(target_of({"id": pa.decimal128(12, 0), "n": pa.int32()}))
+            warehouse.alter(target_of({"id": wanted, "n": pa.int32()}))
         assert "_rowtrail_tombstones_orders" in str(caught.value)
+
+    @BOTH
+    def test_a_narrower_key_of_which_larger_ones_are_left(
+        self, warehouse: Warehouse, deletes: Deletes
+    ) -> None:
+        """Nothing could tell that they are gone. One that was deleted is in nobody's way."""
+        wide = target_of({"id": pa.int64(), "note": pa.string()}, deletes=deletes)
+        narrow = target_of({"id": pa.int32(), "note": pa.string()}, deletes=deletes)
+        warehouse.alter(wide)
+        large = (2**31, -(2**40))
+        warehouse.load(wide, *(upsert(1, id=key, note="a") for key in (1, 2**31 - 1, *large)))
+        for key in large:
+            for ask in (warehouse.plan, warehouse.alter):
+                with pytest.raises(ConfigurationError, match="key id is beyond") as caught:
+                    ask(narrow)
+            assert 'types."id" = "int64"' in str(caught.value)
+            warehouse.load(wide, delete(2, id=key))
+        assert warehouse.alter(narrow) == []
+        assert warehouse.keys(narrow) == [(1, True), (2**31 - 1, True)]
 
     def test_what_is_in_the_way_of_widening(self, warehouse: Warehouse) -> None:
         """The database's words, and nothing is changed; without it the column is widened."""

@@ -451,6 +451,21 @@ def test_a_key_is_widened_where_only_tombstones_are_left(warehouse: DuckdbWareho
     warehouse.load(wide, delete(5, id=2**40))
 
 
+@pytest.mark.parametrize("key", [("id",), ("note",), ("note", "id")])
+def test_tombstones_of_another_key_that_a_dropped_table_has_left(
+    warehouse: DuckdbWarehouse, key: tuple[str, ...]
+) -> None:
+    warehouse.alter(target_of({"id": pa.int32(), "note": pa.string()}))
+    warehouse.run("DROP TABLE orders")
+    other = target_of({"id": pa.string(), "note": pa.string()}, key=key)
+    warehouse.alter(other)
+    assert warehouse.alter(other) == []
+    warehouse.load(other, upsert(1, id="a", note="b"))
+    row = {"id": "a", "note": "b"}
+    warehouse.load(other, delete(2, **{name: row[name] for name in key}))
+    assert warehouse.load(other, upsert(1, **row)) == [True]
+
+
 def test_a_column_may_change_its_case(warehouse: DuckdbWarehouse) -> None:
     warehouse.alter(orders())
     warehouse.load(orders(), upsert(1, id=1, note="a"))

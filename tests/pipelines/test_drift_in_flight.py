@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -191,6 +192,29 @@ def test_integers_are_widened(server_pair: CopiedTable, capture: str, later: boo
     assert events[-1] == "loaded" and len(events) >= 2, "known under the key that it had, too"
 
 
+@pytest.mark.parametrize("kind", ["text", "double precision", "boolean"])
+def test_a_column_becomes_one_of_another_kind(
+    server_pair: CopiedTable, capture: str, kind: str
+) -> None:
+    """In the midst of a run. The stream stops and says so; no row fails and none has NULL there."""
+    server_pair.change("ALTER TABLE orders ADD COLUMN size int", "UPDATE orders SET size = id % 2")
+    pipeline = server_pair.pipeline(capture=capture, batch_rows=100)
+    done(pipeline)
+    server_pair.change("UPDATE orders SET note = note || '.', seen = clock_timestamp()")
+
+    def change() -> None:
+        server_pair.change(
+            f"ALTER TABLE orders ALTER COLUMN size TYPE {kind} USING size::text::{kind}",
+            "UPDATE orders SET note = 'new', seen = clock_timestamp() WHERE id % 9 = 0",
+        )
+
+    first = pipeline.run(reporter=AfterBatch(2, change))
+    error = first.streams["orders"].error or pipeline.run().streams["orders"].error
+    assert error is not None and "Column size of table orders" in error
+    assert "ALTER TABLE" in error and first.failed_records == ()
+    assert all(size is not None for (size,) in rows(server_pair, "id, size").values())
+
+
 def test_a_failed_record_is_retried_after_its_column_was_widened(each_pair: CopiedTable) -> None:
     """Its image is of the narrow type, and so is the key of the gap that it left."""
 
@@ -245,3 +269,46 @@ def test_a_type_is_narrowed(each_pair: CopiedTable, pipeline: Pipeline) -> None:
     assert pipeline.compare_schemas("orders")[0].loses is False
     assert pipeline.run(resnapshot=["orders"]).complete
     assert exact(rows(each_pair, "id, amount")) == exact(at_source)
+
+
+def test_a_target_is_rebuilt_from_batches_of_both_types(each_pair: CopiedTable) -> None:
+    """The archive has each batch as it was read: the old ones in the narrow type."""
+    pipeline = each_pair.pipeline(capture="snapshot")
+    pipeline.definition = replace(pipeline.definition, archive=str(each_pair.folder / "archive"))
+    done(pipeline)
+    retype(each_pair, "amount", "numeric(10,2)", "numeric(14,4)")
+    each_pair.change("UPDATE orders SET amount = 8.1234 WHERE id = 8")
+    done(pipeline)
+    expected = exact(source_rows(each_pair, "id, amount"))
+    each_pair.change_target("DROP TABLE orders")
+    pipeline.replay_archive("orders")
+    assert exact(rows(each_pair, "id, amount")) == expected
+    done(pipeline)
+
+
+@pytest.mark.parametrize("capture", ["log", "trigger", "cursor", "snapshot"])
+def test_a_key_is_narrowed_below_what_the_target_has(
+    server_pair: CopiedTable, capture: str
+) -> None:
+    """A large key that was deleted at the source before it was narrowed is deleted all the same."""
+    retype(server_pair, "id", "int", "bigint")
+    server_pair.change(f"INSERT INTO orders VALUES ({2**40}, 1, 'large', clock_timestamp())")
+    pipeline = server_pair.pipeline(capture=capture, batch_rows=100)
+    done(pipeline)
+    if capture == "trigger":
+        # PostgreSQL does not alter a column that a trigger names.
+        server_pair.change("DROP TRIGGER _rowtrail_update_key ON orders")
+    server_pair.change(f"DELETE FROM orders WHERE id = {2**40}")
+    retype(server_pair, "id", "bigint", "int")
+    server_pair.change("INSERT INTO orders VALUES (5000, 1, 'new', clock_timestamp())")
+    error = pipeline.run().streams["orders"].error
+    assert error is not None and "has rows whose key id is beyond" in error
+    assert pipeline.compare_schemas()[0].problem == error
+    reading = server_pair.pipeline(capture=capture, batch_rows=100, types={"id": "int64"})
+    if capture == "trigger":
+        stopped = reading.run().streams["orders"].error
+        assert stopped is not None and "its change log was made again" in stopped
+        assert reading.run(resnapshot=["orders"]).complete
+    done(reading)
+    assert rows(server_pair, "id, note") == source_rows(server_pair, "id, note")
+    done(pipeline)

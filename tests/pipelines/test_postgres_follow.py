@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.duckdb_files import look_into
-from tests.pipelines.followed import SECONDS, batches, in_source, in_target, wait_for
+from tests.pipelines.followed import SECONDS, batches, in_source, in_target, is_loaded, wait_for
 from tests.postgres_server import PostgresServer
 
 FILE = """
@@ -96,6 +97,33 @@ def test_changes_arrive_until_it_is_told_to_stop(
     with look_into(tmp_path / "warehouse.duckdb") as target:
         assert target.sql("SELECT note FROM items WHERE id = 41").fetchall() == [("here",)]
     assert "Complete" in output
+
+
+def test_types_are_widened_while_they_are_followed(
+    server: PostgresServer, source: psycopg.Connection[tuple[object, ...]], tmp_path: Path
+) -> None:
+    """No record fails for a value that the old type does not hold."""
+    source.execute("ALTER TABLE others ADD COLUMN size numeric(5,2)")
+    follower = Follower(tmp_path, server.url("postgres"))
+    follower.wait_for(lambda: follower.loaded("others") >= 2)
+    for number in (3, 4):  # the second time it is followed for certain
+        source.execute("INSERT INTO items VALUES (%s, 'followed')", [number])
+        follower.wait_for(lambda key=number: is_loaded(tmp_path, "items", key))
+    source.execute("ALTER TABLE items ALTER COLUMN id TYPE bigint")
+    source.execute("INSERT INTO items VALUES (%s, 'large')", [2**40])
+    source.execute("DELETE FROM items WHERE id = 2")
+    follower.wait_for(lambda: is_loaded(tmp_path, "items", 2**40))
+    source.execute("ALTER TABLE others ALTER COLUMN size TYPE numeric(8,4)")
+    source.execute("INSERT INTO others VALUES (3, 'finer', 1234.5678)")
+    follower.wait_for(lambda: is_loaded(tmp_path, "others", 3))
+    output = follower.stop()
+    assert in_target(tmp_path, "items") == in_source(source, "items")
+    assert in_target(tmp_path, "others") == in_source(source, "others")
+    with look_into(tmp_path / "warehouse.duckdb") as target:
+        sizes = target.sql("SELECT size FROM others WHERE id = 3").fetchall()
+    assert sizes == [(Decimal("1234.5678"),)]
+    assert 'ALTER COLUMN "id" TYPE BIGINT' in output
+    assert 'ALTER COLUMN "size" TYPE DECIMAL(8,4)' in output
 
 
 def test_goes_on_after_a_kill_and_after_a_restart_of_the_server(
