@@ -14,7 +14,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-SCHEMAS = ROOT / "docs" / "schemas.md"
 TITLE = "When a record fails"
 _MARK = "--- end of the answer ---"
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)

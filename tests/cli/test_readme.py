@@ -1,4 +1,4 @@
-"""The README's section on a failed record, and the page on schemas, followed word by word."""
+"""The README's section on a failed record, and pages with a scenario, followed word by word."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from rowtrail.cli import demo
 from tests import readme_steps
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md", "docs/checks.md"])
 def test_what_is_shown_is_what_happens(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (
-        readme_steps.section() if page == "README.md" else readme_steps.SCHEMAS.read_text("utf-8")
+        readme_steps.section()
+        if page == "README.md"
+        else (readme_steps.ROOT / page).read_text("utf-8")
     )
     shown = readme_steps.steps(text)
     assert len(shown) > 10
