@@ -240,7 +240,7 @@ def _refuse_inexact(stream: str, one: Expectation, exact: Collection[str]) -> No
 
 
 def _broken(one: Expectation, answer: Answer, rows: pa.RecordBatch, redaction: Redaction) -> Broken:
-    numbers = np.sort(np.array(answer.rows, dtype=np.int64))
+    numbers = np.unique(np.array(answer.rows, dtype=np.int64))
     # With `mostly` it can be met although some rows are not as expected.
     met = answer.success or one.severity is Severity.WARN
     arguments = words_of(one).partition(" (")
