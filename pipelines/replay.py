@@ -29,7 +29,7 @@ from rowtrail.pipelines.lane import ReadyStream, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.portions import Sorted, Tried, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
-from rowtrail.pipelines.results import BatchResult, Counts, added_up
+from rowtrail.pipelines.results import BatchResult, CheckWarning, Counts, added_up
 from rowtrail.pipelines.selection import (
     chosen_words,
     forgotten,
@@ -236,7 +236,8 @@ def _behind(found: Sorted, *, dry_run: bool) -> str:
 
 def _warned(done: Sequence[_Done]) -> str:
     """What the records break that lets them through."""
-    warned = reduce(added_up, (one.result.warnings for one in done), ())
+    nothing: tuple[CheckWarning, ...] = ()
+    warned = reduce(added_up, (one.result.warnings for one in done), nothing)
     told = [f"{one.check}, by {one.rows:,}" for one in warned]
     return f"; broken, with a warning alone: {'; '.join(told)}" if told else ""
 
