@@ -240,16 +240,17 @@ def _refuse_inexact(stream: str, one: Expectation, exact: Collection[str]) -> No
 
 
 def _broken(one: Expectation, answer: Answer, rows: pa.RecordBatch, redaction: Redaction) -> Broken:
-    numbers = np.sort(np.array(answer.rows, dtype=np.int64))
+    numbers = np.unique(np.array(answer.rows, dtype=np.int64))
     # With `mostly` it can be met although some rows are not as expected.
     met = answer.success or one.severity is Severity.WARN
     arguments = words_of(one).partition(" (")
     told = f"{arguments[1]}{arguments[2]}"
+    verb = "breaks" if len(one.columns) == 1 else "break"
     return Broken(
         check=words_of(one),
         severity=Severity.WARN if met else Severity.FAIL,
         rows=pa.array(numbers),
-        words=f"{_columns(one)} breaks the expectation {one.type}{told}: ",
+        words=f"{_columns(one)} {verb} the expectation {one.type}{told}: ",
         observed=partial(_observed, one, rows, redaction),
     )
 

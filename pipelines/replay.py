@@ -29,7 +29,7 @@ from rowtrail.pipelines.lane import ReadyStream, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.portions import Sorted, Tried, portions, sort_records
 from rowtrail.pipelines.preview import preview_batch
-from rowtrail.pipelines.results import BatchResult, Counts
+from rowtrail.pipelines.results import BatchResult, CheckWarning, Counts, added_up
 from rowtrail.pipelines.selection import (
     chosen_words,
     forgotten,
@@ -82,6 +82,7 @@ def carry_out(
         counts=counts,
         text=_words(decision, counts, [one.origin for one in done], dry_run=dry_run)
         + _behind(found, dry_run=dry_run)
+        + _warned(done)
         + without_image(found)
         + forgotten(opened.ledger, decision)
         + _left(ready, found.left),
@@ -231,6 +232,14 @@ def _behind(found: Sorted, *, dry_run: bool) -> str:
     waiting = found.waiting if dry_run else 0
     which = "1 change waits" if waiting == 1 else f"{waiting:,} changes wait"
     return f"; {which} behind and would follow in order" if waiting else ""
+
+
+def _warned(done: Sequence[_Done]) -> str:
+    """What the records break that lets them through."""
+    nothing: tuple[CheckWarning, ...] = ()
+    warned = reduce(added_up, (one.result.warnings for one in done), nothing)
+    told = [f"{one.check}, by {one.rows:,}" for one in warned]
+    return f"; broken, with a warning alone: {'; '.join(told)}" if told else ""
 
 
 def _left(ready: ReadyStream, left: Sequence[RecordId]) -> str:

@@ -12,7 +12,9 @@ from rowtrail.cli import demo
 from tests import readme_steps
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/schemas.md", "docs/history.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/schemas.md", "docs/checks.md", "docs/history.md"]
+)
 def test_what_is_shown_is_what_happens(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

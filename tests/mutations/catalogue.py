@@ -288,4 +288,44 @@ MUTATIONS = (
         after="        except ZeroDivisionError as error:",
         tests=(_PIPELINES + "test_drift_in_flight.py::test_integers_are_widened",),
     ),
+    Mutation(
+        name="chosen-records-asked-as-a-batch",
+        bug="A retry or replay of one record is asked for what only a whole batch can meet.",
+        path="pipelines/replay.py",
+        before="            stage=ready.lane.stage_chosen,\n",
+        after="            stage=ready.lane.stage,\n",
+        tests=(
+            _PIPELINES
+            + "test_expected_runs.py::test_it_is_asked_of_each_batch_and_not_of_chosen_records",
+        ),
+    ),
+    Mutation(
+        name="decimals-beside-doubles",
+        bug="Great Expectations compares decimals with bounds that it has as doubles.",
+        path="pipelines/expectation_frames.py",
+        before="            if misfits.true_count:\n",
+        after="            if True:\n",
+        tests=(_PIPELINES + "test_expectations.py::test_ranges_are_exact",),
+    ),
+    Mutation(
+        name="bound-of-the-nearest-value",
+        bug="A bound between two values of the column's type is taken for the nearest of them.",
+        path="pipelines/bounds.py",
+        before="    whole = math.ceil(exact) if low else math.floor(exact)\n",
+        after="    whole = round(exact)\n",
+        tests=(_PIPELINES + "test_checks.py::test_values_outside_a_range_are_found",),
+    ),
+    Mutation(
+        name="changed-check-is-no-news",
+        bug="Failed records wait out their back-off though the check that held them was changed.",
+        path="pipelines/lane.py",
+        before="        *(one.fingerprint for one in (*stream.checks, *stream.checks_where_found)),"
+        "\n",
+        after="",
+        tests=(
+            _PIPELINES
+            + "test_checked_runs.py::test_a_check_that_was_changed_lets_the_next_run_try_again_"
+            "at_once",
+        ),
+    ),
 )

@@ -132,6 +132,10 @@ def test_a_warning_lets_the_row_through_and_is_counted(world: World) -> None:
     )
     assert set(world.loaded()) == {1, 2, 5}
     assert pipeline.run().warnings == ()
+    replayed = pipeline.replay("orders", 1, 5)
+    assert replayed.text.endswith(
+        "2 loaded; broken, with a warning alone: column note: in = ['b'], by 2"
+    )
 
 
 def test_checks_see_what_the_transforms_made(world: World) -> None:

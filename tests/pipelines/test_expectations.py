@@ -171,7 +171,7 @@ def test_columns_are_compared_with_each_other(tmp_path: Path) -> None:
     assert [one.rows.to_pylist() for one in found.rows] == [[1, 3], [0, 2]]
     pair, several = found.rows
     assert pair.words + pair.observed(1) == (
-        "columns a and b breaks the expectation expect_column_pair_values_to_be_equal: its values "
+        "columns a and b break the expectation expect_column_pair_values_to_be_equal: its values "
         "are '2', '3'"
     )
     assert several.check == "expectation expect_compound_columns_to_be_unique of columns a and c"
