@@ -225,6 +225,7 @@ def _at_target(
         )
     asked = _one_batch(keys.cast(schema.arrow_key()))
     found = destination.rows(target, asked)
+    # One may have been deleted since the keys were read.
     live = found.rows.filter(pc.is_null(found.deleted_at))
     missing = [name for name in schema.names if name not in live.schema.names]
     if missing:
