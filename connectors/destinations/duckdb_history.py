@@ -31,7 +31,7 @@ from rowtrail.connectors.destinations.duckdb_sql import KEY_HASH, Transaction
 from rowtrail.connectors.destinations.history import (
     AT,
     COMMITTED,
-    before_them,
+    beside_them,
     check_versions_are_unique,
     judge,
     times_of,
@@ -53,7 +53,7 @@ from rowtrail.connectors.destinations.names import (
 _GONE = "_rowtrail_gone"
 _ASKED = "_rowtrail_asked"
 _THERE = "_rowtrail_there"
-_BEFORE = "_rowtrail_before"
+_BESIDE = "_rowtrail_beside"
 _UNTIL = "_rowtrail_until"
 _COMPARED_BYTES = 16_000_000
 _NOTHING_THERE = (
@@ -87,10 +87,10 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
     memory.reserve_for_rows(len(gone))
     asked = _asked(work, batch, times, gone)
     there = _there(work, layout, batch) if tables else _none(work)
-    work.run(f"CREATE OR REPLACE TEMP TABLE {_BEFORE} AS {before_them(asked, there)}")
+    work.run(f"CREATE OR REPLACE TEMP TABLE {_BESIDE} AS {beside_them(asked, there)}")
     alike = _alike(work, layout, batch, asked)
     verdicts = work.arrow(
-        judge(asked, there, _BEFORE, alike, fresh=times.fresh, replaces=load.replaces),
+        judge(asked, there, _BESIDE, alike, fresh=times.fresh, replaces=load.replaces),
     )
     late = verdicts.filter(verdicts["late"])
     superseded[late["n"].to_numpy()] = True
@@ -122,7 +122,7 @@ def _alike(work: Transaction, layout: Layout, batch: Batch, asked: str) -> str:
     """The table `alike`. Some columns at a time: memory has to hold both sides of them."""
     names = [name for name in batch.schema.names if name not in batch.schema.key]
     pairs: pa.Table = work.arrow(
-        f"SELECT b.n, b.place FROM {_BEFORE} AS b JOIN {asked} AS a USING (n) "
+        f"SELECT b.n, b.place FROM {_BESIDE} AS b JOIN {asked} AS a USING (n) "
         f"WHERE NOT a.gone AND NOT b.gone"
     )
     for some in _groups(batch.rows, names):

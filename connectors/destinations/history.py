@@ -6,7 +6,7 @@ event holds from its own time to that of the next one; what is the newest and no
 current. A version that comes late is put at its place, and what stands before it ends there.
 
 A change whose commit the source tells is an event of its own. A row as it was read is one only if
-it differs from the event before it: if not, nothing is added. What was read just now says nothing
+it differs from the events beside it: if not, nothing is added. What was read just now says nothing
 of its place among events that are newer than it, and gives way to them.
 
 Both databases judge alike, in the SQL of `judge`, by tables without any column of the user's:
@@ -16,9 +16,9 @@ Both databases judge alike, in the SQL of `judge`, by tables without any column 
   `gone` and `filtered` as in a tombstone.
 - `there`: the events of these records. `k`; `e, p, o, r`; `since`; `upto`, the time to which the
   table says it holds; `gone`; `filtered`; `place`, where it is in its table.
-- `before`: for each row `n` that was read, not committed, the event before it: its `place`, `gone`
-  and `filtered`.
-- `alike`: the rows `n` that have the values of the row before them.
+- `beside`: for each row `n` that was read, not committed, the events before and after it: their
+  `place`, `gone` and `filtered`.
+- `alike`: the rows `n` that have the values of a row beside them.
 """
 
 from __future__ import annotations
@@ -58,21 +58,25 @@ def check_versions_are_unique(load: Load) -> None:
         )
 
 
-def before_them(asked: str, there: str) -> str:
-    """The query for `before`. Of the first rows of their records alone: what comes before another
-    one is in the batch."""
-    return f"""
+def beside_them(asked: str, there: str) -> str:
+    """The query for `beside`. Between two rows of one record in the batch there is no other."""
+    return " UNION ALL ".join(
+        f"""
 SELECT n, place, gone, filtered FROM (
-    SELECT a.n, t.place, t.gone, t.filtered, row_number()
-        OVER (PARTITION BY a.n ORDER BY t.e DESC, t.p DESC, t.o DESC, t.r DESC) AS rank
+    SELECT a.n, t.place, t.gone, t.filtered, row_number() OVER (
+        PARTITION BY a.n ORDER BY t.e {order}, t.p {order}, t.o {order}, t.r {order}) AS rank
     FROM (
-        SELECT *, row_number() OVER (PARTITION BY k ORDER BY {_VERSION}) AS turn FROM {asked}
-    ) AS a JOIN {there} AS t ON t.k = a.k AND (t.e, t.p, t.o, t.r) < (a.e, a.p, a.o, a.r)
+        SELECT *, row_number() OVER (
+            PARTITION BY k ORDER BY e {outer}, p {outer}, o {outer}, r {outer}) AS turn
+        FROM {asked}
+    ) AS a JOIN {there} AS t ON t.k = a.k AND (t.e, t.p, t.o, t.r) {than} (a.e, a.p, a.o, a.r)
     WHERE NOT a.committed AND a.turn = 1
 ) AS ranked WHERE rank = 1"""
+        for than, order, outer in (("<", "DESC", "ASC"), (">", "ASC", "DESC"))
+    )
 
 
-def judge(asked: str, there: str, before: str, alike: str, *, fresh: bool, replaces: bool) -> str:
+def judge(asked: str, there: str, beside: str, alike: str, *, fresh: bool, replaces: bool) -> str:
     """A query for what becomes of the rows of `asked`, and for what changes with them.
 
     Its columns: `n`, the row of the batch, or NULL for an event that is there and now ends at
@@ -88,20 +92,21 @@ WITH newest AS (
     SELECT * FROM (
         SELECT *, row_number() OVER (PARTITION BY k ORDER BY {newest}) AS rank FROM {there}
     ) AS ranked WHERE rank = 1),
+alike AS (
+    SELECT n FROM {alike} UNION
+    SELECT a.n FROM {asked} AS a JOIN {beside} AS b
+        ON b.n = a.n AND a.gone AND b.gone AND a.filtered = b.filtered),
 judged AS (
     SELECT a.n, a.k, a.e, a.p, a.o, a.r, a.since, a.gone, s.k IS NOT NULL AS again,
         s.place AS old_place, s.gone AS old_gone, s.since AS old_since,
         CASE WHEN s.k IS NOT NULL THEN NOT {replaces}
             ELSE {fresh} AND NOT a.committed AND n.k IS NOT NULL
                 AND (n.e, n.p, n.o, n.r) > (a.e, a.p, a.o, a.r) END AS late,
-        CASE WHEN s.k IS NOT NULL OR b.n IS NULL THEN false
-            WHEN b.gone THEN a.gone AND a.filtered = b.filtered
-            ELSE NOT a.gone AND l.n IS NOT NULL END AS same
+        s.k IS NULL AND l.n IS NOT NULL AS same
     FROM {asked} AS a
     LEFT JOIN {there} AS s ON s.k = a.k AND s.e = a.e AND s.p = a.p AND s.o = a.o AND s.r = a.r
     LEFT JOIN newest AS n ON n.k = a.k
-    LEFT JOIN {before} AS b ON b.n = a.n
-    LEFT JOIN {alike} AS l ON l.n = a.n),
+    LEFT JOIN alike AS l ON l.n = a.n),
 written AS (SELECT * FROM judged WHERE NOT late AND NOT same),
 events AS (
     SELECT t.k, t.e, t.p, t.o, t.r, t.since, true AS fixed, CAST(NULL AS integer) AS n, t.place,

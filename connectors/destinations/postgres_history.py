@@ -10,7 +10,7 @@ from rowtrail.connectors.changes import Operation, are_distinct
 from rowtrail.connectors.destinations.history import (
     AT,
     COMMITTED,
-    before_them,
+    beside_them,
     check_versions_are_unique,
     judge,
     times_of,
@@ -43,12 +43,12 @@ _EVENT = (
 _ASKED = "pg_temp._rowtrail_asked"
 _ALIKE = "pg_temp._rowtrail_alike"
 _THERE = "pg_temp._rowtrail_there"
-_BEFORE = "pg_temp._rowtrail_before"
+_BESIDE = "pg_temp._rowtrail_beside"
 _VERDICTS = "pg_temp._rowtrail_verdicts"
 # Made once for each session: none of them has a column of the user's.
 _TABLES = {
     _ASKED: f"n integer, committed boolean, {_EVENT}",
-    _BEFORE: "n integer, place tid, gone boolean, filtered boolean",
+    _BESIDE: "n integer, place tid, gone boolean, filtered boolean",
     _ALIKE: "n integer",
     _THERE: f"{_EVENT}, upto {TIMESTAMPTZ}, place tid",
     _VERDICTS: f"n integer, late boolean, place tid, was_gone boolean, starts {TIMESTAMPTZ}, "
@@ -98,7 +98,7 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
             f"CREATE TEMP TABLE IF NOT EXISTS {table.removeprefix('pg_temp.')} ({columns}) "
             f"ON COMMIT DELETE ROWS; TRUNCATE {table}"
         )
-    for table in (_BEFORE, _VERDICTS):
+    for table in (_BESIDE, _VERDICTS):
         index = f"{table.removeprefix('pg_temp.')}_n"
         work.run(f"CREATE INDEX IF NOT EXISTS {index} ON {table} (n)")
     schema = load.target.schema
@@ -125,16 +125,16 @@ def _judge(work: Transaction, layout: PostgresLayout, load: Load, rows: str) -> 
         f"FROM {records} JOIN {layout.table.tombstones.sql} AS t ON {found}"
     )
     work.run(_JOIN)
-    work.run(f"INSERT INTO {_BEFORE} {before_them(_ASKED, _THERE)}")
+    work.run(f"INSERT INTO {_BESIDE} {beside_them(_ASKED, _THERE)}")
     work.run(_LOOK_UP)
     work.run(
-        f"INSERT INTO {_ALIKE} (n) SELECT b.n FROM {rows} AS s JOIN {_BEFORE} AS b "
+        f"INSERT INTO {_ALIKE} (n) SELECT b.n FROM {rows} AS s JOIN {_BESIDE} AS b "
         f"ON b.n = s.{ROW} AND NOT b.gone AND NOT s.{DELETE} "
         f"JOIN {layout.table.sql} AS t ON t.ctid = b.place{same}"
     )
     work.run(_JOIN)
     verdicts = judge(
-        _ASKED, _THERE, _BEFORE, _ALIKE, fresh=times_of(load).fresh, replaces=load.replaces
+        _ASKED, _THERE, _BESIDE, _ALIKE, fresh=times_of(load).fresh, replaces=load.replaces
     )
     work.run(f"INSERT INTO {_VERDICTS} {verdicts}")
     work.run(_LOOK_UP)

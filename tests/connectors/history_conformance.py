@@ -59,21 +59,22 @@ class Model:
     ) -> list[bool]:
         """Whether each change of a batch was superseded."""
         late = {}
-        seen: set[object] = set()
+        there = {key: list(kept) for key, kept in self.events.items()}
         for event in sorted(batch, key=lambda one: one.row.version):
             key = event.row.values["id"]
-            first = key not in seen
-            late[id(event)] = self._apply(
-                event, read_at, first=first, fresh=fresh, replaces=replaces
-            )
-            seen.add(key)
+            beside = _beside(event, batch, there.get(key, []))
+            late[id(event)] = self._apply(event, read_at, beside, fresh=fresh, replaces=replaces)
         return [late[id(event)] for event in batch]
 
     def _apply(
-        self, event: Event, read_at: datetime, *, first: bool, fresh: bool, replaces: bool
+        self,
+        event: Event,
+        read_at: datetime,
+        beside: Sequence[Kept],
+        *,
+        fresh: bool,
+        replaces: bool,
     ) -> bool:
-        """`first`: no older change of its record is in its batch. Where one is, a row as it was
-        read is a version of its own."""
         row = event.row
         kept = self.events.setdefault(row.values["id"], [])
         for index, one in enumerate(kept):
@@ -86,7 +87,7 @@ class Model:
         if event.committed is None:
             if fresh and after:
                 return True
-            if first and before and _alike(before[-1].row, row):
+            if any(_alike(one.row, row) for one in beside):
                 return False
         starts = read_at if event.committed is None else at(event.committed)
         starts = max([starts, *(one.starts for one in before)])
@@ -115,6 +116,19 @@ class Model:
             for one in kept
             if one.row.operation is Operation.DELETE
         )
+
+
+def _beside(event: Event, batch: Sequence[Event], there: Sequence[Kept]) -> list[Kept]:
+    """The events before and after a change, of those that were there before its batch; none on the
+    side on which the batch has another change of its record."""
+    key, version = event.row.values["id"], event.row.version
+    others = [one.row.version for one in batch if one.row.values["id"] == key]
+    before = [one for one in there if one.row.version < version][-1:]
+    after = [one for one in there if one.row.version > version][:1]
+    return [
+        *(before if min(others) == version else []),
+        *(after if max(others) == version else []),
+    ]
 
 
 def _alike(one: Row, other: Row) -> bool:
@@ -322,6 +336,8 @@ class HistoryConformance:
     ) -> None:
         written((upsert(1, id=1, note="a"), None), read=1)
         written((upsert(5, id=1, note="c"), None), read=5)
+        again = (upsert(4, id=1, note="c"), None)
+        assert written(again, read=4, fresh=False) == [False]
         once = (upsert(2, id=1, note="a"), None), (upsert(2, id=2, note="x"), None)
         assert written(*once, read=2, fresh=False) == [False, False]
         assert written((upsert(3, id=1, note="b"), None), read=3, fresh=False) == [False]
