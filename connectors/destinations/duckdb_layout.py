@@ -286,4 +286,4 @@ def refusing(target: Target, statement: str) -> Iterator[None]:
     try:
         yield
     except (duckdb.CatalogException, duckdb.BinderException, duckdb.DependencyException) as error:
-        raise cannot_change(target, statement, first_line(error)) from error
+        raise cannot_change(target, statement, first_line(error).rstrip("!")) from error
