@@ -18,10 +18,12 @@ from rowtrail.checkpoints.states import (
     FailureState,
     Stage,
 )
+from rowtrail.connectors.errors import RowtrailError
 from rowtrail.pipelines.definition import Policy, StreamDefinition
 from rowtrail.pipelines.lane import code_fingerprint, skip_reason
 from rowtrail.pipelines.opening import OpenPipeline
 from rowtrail.pipelines.replay import must_wait
+from rowtrail.pipelines.shapes import shape_of
 from rowtrail.pipelines.waiting import in_turn
 
 RECORDS = 1_000
@@ -50,11 +52,22 @@ def ask_for_due(opened: OpenPipeline, streams: Iterable[StreamDefinition]) -> li
         if skip_reason(record) is not None or must_wait(opened, stream.name) is not None:
             continue
         failed = opened.ledger.failures.due(
-            stream.name, waits(stream), code_fingerprint(stream), RECORDS
+            stream.name, waits(stream), _code_now(opened, stream), RECORDS
         )
         if due := list(dict.fromkeys([*failed, *_in_turn(opened, stream)])):
             asked.append(_ask(opened, stream, due))
     return asked
+
+
+def _code_now(opened: OpenPipeline, stream: StreamDefinition) -> str | None:
+    """Of what decides now which rows get through; the contract's terms are part of it."""
+    if opened.lock is None:
+        return code_fingerprint(stream)
+    try:
+        source = opened.source.describe(stream.source_spec())
+        return code_fingerprint(stream, shape_of(stream, source, opened.lock).terms)
+    except RowtrailError:  # the stream says it itself when it is read
+        return code_fingerprint(stream)
 
 
 def ask_for_waiting(opened: OpenPipeline, streams: Iterable[StreamDefinition]) -> list[Decision]:

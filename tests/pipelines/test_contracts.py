@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rowtrail import Pipeline, Stream
+from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.results import RunResult
 from tests.pipelines.copied_table import AfterBatch, CopiedTable, Notes
@@ -131,6 +132,10 @@ def test_a_new_column_that_is_quarantined(each_pair: CopiedTable) -> None:
     assert rows(each_pair)[9][1] == "new" and rows(each_pair)[7][1] != "new"
     assert pipeline.compare_schemas()[0].loses
 
+    pipeline.run()
+    with closing(open_ledger(each_pair.folder / "ledger.db", "test")) as ledger:
+        tried = {one.attempts for one in ledger.failures.list(stream="orders")}
+    assert tried == {1}, "as long as nothing has changed they are tried with back-off"
     pipeline.retry("orders", 7)
     assert rows(each_pair)[7][1] != "new", "nothing else was agreed on yet"
     pipeline.accept_schemas()
