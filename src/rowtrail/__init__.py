@@ -9,17 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rowtrail.api import Pipeline, Stream
+    from rowtrail.api import Pipeline
     from rowtrail.pipelines.definition import Breakers, Retention
     from rowtrail.pipelines.results import RunResult, StreamResult
     from rowtrail.pipelines.transforms import transform
+    from rowtrail.stream import Stream
 
 __version__ = "0.1.0"
 __all__ = ["Breakers", "Pipeline", "Retention", "RunResult", "Stream", "StreamResult", "transform"]
 
 _HOMES = {
     "Pipeline": "rowtrail.api",
-    "Stream": "rowtrail.api",
+    "Stream": "rowtrail.stream",
     "Breakers": "rowtrail.pipelines.definition",
     "Retention": "rowtrail.pipelines.definition",
     "RunResult": "rowtrail.pipelines.results",
