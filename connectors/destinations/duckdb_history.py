@@ -79,11 +79,13 @@ def merge_history(work: Transaction, layout: Layout, load: Load, memory: Memory)
         for table in (layout.table, layout.table.tombstones)
         if may_have_some(work, table, batch)
     ]
-    if not tables and are_distinct(load.rows.select(load.target.schema.key)):
+    distinct = are_distinct(load.rows.select(load.target.schema.key))
+    if not tables and distinct:
         ends = pa.nulls(len(gone), INSTANT_TYPE)
         _insert(work, layout, _with_times(batch, times.at, ends), ~gone, gone, None)
         return superseded
-    check_versions_are_unique(load)
+    if not distinct:
+        check_versions_are_unique(load)
     memory.reserve_for_rows(len(gone))
     asked = _asked(work, batch, times, gone)
     there = _there(work, layout, batch) if tables else _none(work)

@@ -41,6 +41,7 @@ class Memory:
         self._base = DEFAULT_LIMIT  # what the widest table needs
         self._pinned = 0  # bytes, by committed deletes since the last checkpoint that is known of
         self._reserved = 0  # bytes, by the open transaction
+        self._sorting = 0  # bytes, likewise, but of no more use once it is committed
 
     def fit(self, columns: int) -> None:
         """Makes room for writing a table of so many columns, from now on."""
@@ -50,17 +51,17 @@ class Memory:
     def reserve(self, places: npt.NDArray[np.int64]) -> None:
         """Makes room for deleting the rows with these rowids in the open transaction."""
         self._reserved += len(np.unique(places // _VECTOR_ROWS)) * _PINNED_BYTES
-        self._set_limit(max(self._limit, self._base + self._pinned + self._reserved))
+        self._raise_limit()
 
     def reserve_for_rows(self, rows: int) -> None:
         """Makes room for what a history has to sort of so many rows, in the open transaction."""
-        self._reserved += rows * _SORTED_BYTES
-        self._set_limit(max(self._limit, self._base + self._pinned + self._reserved))
+        self._sorting += rows * _SORTED_BYTES
+        self._raise_limit()
 
     def committed(self) -> None:
         """Lets go, by a checkpoint if much is pinned."""
         self._pinned += self._reserved
-        self._reserved = 0
+        self._reserved = self._sorting = 0
         if self._pinned > _PINNED_BUDGET:
             # Not while another connection of this process writes; then the next commit tries again.
             with suppress(duckdb.TransactionException):
@@ -69,8 +70,12 @@ class Memory:
         self._lower_limit()
 
     def rolled_back(self) -> None:
-        self._reserved = 0
+        self._reserved = self._sorting = 0
         self._lower_limit()
+
+    def _raise_limit(self) -> None:
+        needed = self._base + self._pinned + self._reserved + self._sorting
+        self._set_limit(max(self._limit, needed))
 
     def _lower_limit(self) -> None:
         # Refused while more is in use; and after a fatal error nothing is taken any more.
