@@ -268,8 +268,8 @@ def test_a_row_that_the_target_refuses(logged: CopiedTable) -> None:
 
 @pytest.mark.parametrize("point", list(Point))
 def test_a_crash_at_any_point_adds_and_loses_nothing(logged: CopiedTable, point: Point) -> None:
+    keeping(logged, "log").run()
     pipeline = keeping(logged, "log", batch_rows=4)
-    pipeline.run()
     (first,) = notes(logged, 1)
     changes = [set_note(logged, key, note) for note in "bcdef" for key in (1, 2)]
     for change in changes:
