@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from rowtrail.connectors.base import Capture, Destination, ReadsRows, Source, Target
 from rowtrail.connectors.changes import Changes
-from rowtrail.connectors.errors import ConfigurationError, RowtrailError, TargetMissingError
-from rowtrail.connectors.registry import open_destination, open_source
+from rowtrail.connectors.errors import ConfigurationError, RowtrailError
+from rowtrail.connectors.registry import open_source
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.checks import Severity
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
@@ -26,7 +26,7 @@ from rowtrail.pipelines.fitting import fit
 from rowtrail.pipelines.isolation import Budget
 from rowtrail.pipelines.lock_file import LockFile
 from rowtrail.pipelines.look import first_changes
-from rowtrail.pipelines.opening import lock_of
+from rowtrail.pipelines.opening import lock_of, target_if_there
 from rowtrail.pipelines.patterns import Resolved, resolve_beside_ledger
 from rowtrail.pipelines.redaction import Redaction, redaction_of
 from rowtrail.pipelines.shapes import Shape, shape_of
@@ -88,7 +88,7 @@ def compare_checks(
     with closing(open_source(definition.source)) as source:
         resolved = resolve_beside_ledger(definition, source)
         chosen = _chosen(resolved, names)
-        destination = _open(definition)
+        destination = target_if_there(definition)
         try:
             return [_compare(resolved, one, lock, source, destination, rows) for one in chosen]
         finally:
@@ -105,14 +105,6 @@ def _chosen(resolved: Resolved, names: Sequence[str]) -> list[StreamDefinition]:
             f"Nothing is asked of {', '.join(without)}: set `checks` or `expectations` first."
         )
     return having
-
-
-def _open(definition: PipelineDefinition) -> Destination | None:
-    """None where the first run has yet to make the target."""
-    try:
-        return open_destination(definition.destination)
-    except TargetMissingError:
-        return None
 
 
 def _compare(

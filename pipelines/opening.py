@@ -12,7 +12,7 @@ from threading import Lock
 
 from rowtrail.checkpoints.ledger import Ledger, open_ledger
 from rowtrail.connectors.base import Destination, Fence, Source
-from rowtrail.connectors.errors import ConfigurationError, RowtrailError
+from rowtrail.connectors.errors import ConfigurationError, RowtrailError, TargetMissingError
 from rowtrail.connectors.registry import open_destination, open_source
 from rowtrail.pipelines import retrying
 from rowtrail.pipelines.commit import Faults
@@ -93,6 +93,14 @@ def open_pipeline(
 def lock_of(definition: PipelineDefinition) -> LockFile | None:
     """The shapes that were agreed on, where the pipeline has a lock file; see `read_lock`."""
     return None if definition.lock is None else read_lock(definition.lock, definition.name)
+
+
+def target_if_there(definition: PipelineDefinition) -> Destination | None:
+    """The target, for reading only; None where the first run has yet to make it."""
+    try:
+        return open_destination(definition.destination)
+    except TargetMissingError:
+        return None
 
 
 def opened_already(ledger: Ledger) -> LedgerOpener:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rowtrail.connectors.base import Capabilities, Destination, PlansTables, Source, Target
-from rowtrail.connectors.errors import ConfigurationError, RowtrailError, TargetMissingError
-from rowtrail.connectors.registry import capabilities_of, open_destination, open_source
+from rowtrail.connectors.errors import ConfigurationError, RowtrailError
+from rowtrail.connectors.registry import capabilities_of, open_source
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.contract import Change, Contract, Drift, Mode
 from rowtrail.pipelines.definition import PipelineDefinition, StreamDefinition
 from rowtrail.pipelines.lock_file import LockFile
-from rowtrail.pipelines.opening import lock_of
+from rowtrail.pipelines.opening import lock_of, target_if_there
 from rowtrail.pipelines.patterns import Resolved, resolve_beside_ledger
 from rowtrail.pipelines.schema_verdicts import ColumnVerdict, column_verdicts
 from rowtrail.pipelines.shapes import ContractBrokenError, Shape, drift_words, shape_of
@@ -64,7 +64,7 @@ def compare_schemas(
         resolved = resolve_beside_ledger(definition, source)
         chosen = [resolved.stream(name) for name in names] or resolved.definition.streams
         can = capabilities_of(definition.destination)
-        destination = _open(definition)
+        destination = target_if_there(definition)
         try:
             return [_compare(resolved, one, lock, source, destination, can) for one in chosen]
         finally:
@@ -72,14 +72,6 @@ def compare_schemas(
                 destination.close()
     finally:
         source.close()
-
-
-def _open(definition: PipelineDefinition) -> Destination | None:
-    """None where the first run has yet to make the target."""
-    try:
-        return open_destination(definition.destination)
-    except TargetMissingError:
-        return None
 
 
 def _compare(

@@ -39,6 +39,7 @@ _VERSION = "e, p, o, r"
 
 
 def times_of(load: Load) -> Times:
+    """Of each row; where the load tells none, all were read when it is written."""
     return load.times or Times.of_read(load.receipt.written_at, len(load.rows))
 
 

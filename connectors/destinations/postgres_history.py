@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from rowtrail.connectors.base import Load
 from rowtrail.connectors.changes import Operation, are_distinct
@@ -29,12 +28,10 @@ from rowtrail.connectors.destinations.names import (
 )
 from rowtrail.connectors.destinations.postgres_apply import same_key
 from rowtrail.connectors.destinations.postgres_layout import PostgresLayout
-from rowtrail.connectors.destinations.postgres_merge import are_all_new, same_types
+from rowtrail.connectors.destinations.postgres_merge import Mask, are_all_new, same_types
 from rowtrail.connectors.destinations.postgres_sql import Transaction
 from rowtrail.connectors.destinations.postgres_staging import DELETE, append, stage
 from rowtrail.connectors.destinations.postgres_types import TIMESTAMPTZ
-
-Mask = npt.NDArray[np.bool_]
 
 _EVENT = (
     f"k integer, e bigint, p bigint, o bigint, r bigint, since {TIMESTAMPTZ}, gone boolean, "
