@@ -32,6 +32,11 @@ _BUILT_IN: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
             "PostgresDestination",
             "postgres",
         ),
+        "snowflake": (
+            "rowtrail.connectors.destinations.snowflake",
+            "SnowflakeDestination",
+            "snowflake",
+        ),
     },
 }
 _GROUPS = {"source": "rowtrail.sources", "destination": "rowtrail.destinations"}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.memory_folder import use_memory
 from tests.postgres_server import GivenServer, PostgresServer
+from tests.snowflake_server import SnowflakeServer
 
 LONG = (
     "test_benchmarks.py",
@@ -51,3 +52,16 @@ def postgres_url(postgres_server: PostgresServer | GivenServer) -> Iterator[str]
     """The URL of an empty database."""
     with postgres_server.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def snowflake_server() -> Iterator[SnowflakeServer]:
+    """What stands in for Snowflake; each test takes a database of its own."""
+    with SnowflakeServer() as server:
+        yield server
+
+
+@pytest.fixture
+def snowflake_url(snowflake_server: SnowflakeServer) -> str:
+    """The URL of an empty database."""
+    return snowflake_server.url()

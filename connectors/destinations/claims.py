@@ -51,22 +51,25 @@ class Claim:
             f"other stream is no more, drop its table at the target instead."
         )
 
-    def write_down(self, work: Statements, table: TableName) -> None:
-        """Writes down who fills the table; to be called before it is made.
+    def clear(self, work: Statements, table: TableName) -> None:
+        """Drops what another stream has left of a table that was dropped: its tombstones would
+        fence out rows of this one. To be called after `check`, before the table is looked at."""
+        if self._find(work) not in ([], [self._mine]):
+            work.run(f"DROP TABLE IF EXISTS {table.tombstones.sql}")
 
-        What another stream has left of a table that was dropped is cleared away: its tombstones
-        would fence out rows of this one.
-        """
+    def write_down(self, work: Statements) -> None:
+        """Writes down who fills the table; to be called before it is made."""
         claims = self._find(work)
         if claims == [self._mine]:
             return
         if claims:
-            work.run(f"DROP TABLE IF EXISTS {table.tombstones.sql}")
             forget_table(work, self.target.table)
         work.run(
-            f"INSERT INTO {work.own(CLAIMS.name)} VALUES (?, ?, ?, ?, now()) "
-            f"ON CONFLICT (table_schema, table_name) DO UPDATE SET pipeline = excluded.pipeline, "
-            f"stream = excluded.stream, claimed_at = excluded.claimed_at",
+            f"DELETE FROM {work.own(CLAIMS.name)} WHERE table_schema = ? AND table_name = ?",
+            self.place,
+        )
+        work.run(
+            f"INSERT INTO {work.own(CLAIMS.name)} VALUES (?, ?, ?, ?, CURRENT_TIMESTAMP)",
             [*self.place, *self._mine],
         )
 

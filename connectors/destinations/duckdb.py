@@ -100,7 +100,8 @@ class DuckdbDestination:
             )
             statements = duckdb_layout.plan(self._connection, target)
         with self._transaction(doing) as work:
-            stream.write_down(work, table)
+            stream.clear(work, table)
+            stream.write_down(work)
             for statement in statements:
                 with refusing(target, statement):
                     work.run(statement)

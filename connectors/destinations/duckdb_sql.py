@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from rowtrail.connectors.destinations.names import quote
+from rowtrail.connectors.destinations.statements import unnested
 from rowtrail.connectors.schema import RESERVED_PREFIX
 
 KEY_HASH = f"{RESERVED_PREFIX}key_hash"
@@ -36,6 +37,9 @@ class Connected:
 
     def own(self, table: str) -> str:
         return table
+
+    def table_of(self, columns: Mapping[str, Sequence[object]]) -> tuple[str, list[object]]:
+        return unnested(columns)
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         return run(self._connection, sql, parameters)

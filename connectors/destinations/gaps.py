@@ -30,9 +30,6 @@ WATERMARKS = OwnTable(
 """,
 )
 
-_TEXTS = "unnest(CAST(? AS VARCHAR[]))"
-_TIMES = "unnest(CAST(? AS TIMESTAMPTZ[]))"
-
 
 def update_gaps(work: Statements, load: Load) -> None:
     """Closes and opens the load's gaps, and brings the table's watermark up to date."""
@@ -41,21 +38,25 @@ def update_gaps(work: Statements, load: Load) -> None:
     touched = [*load.gaps_closed, *(gap.record for gap in load.gaps_opened)]
     gaps = work.own(GAPS.name)
     if touched:
+        records, values = work.table_of({"record": touched})
         work.run(
-            f"DELETE FROM {gaps} WHERE table_name = ? AND record IN (SELECT {_TEXTS})",
-            [table, touched],
+            f"DELETE FROM {gaps} WHERE table_name = ? "
+            f"AND record IN (SELECT record FROM {records} AS r)",
+            [table, *values],
         )
     if opened:
+        fresh, values = work.table_of(
+            {
+                "record": [gap.record for gap in opened],
+                "stage": [str(gap.stage) for gap in opened],
+                "reason": [gap.reason for gap in opened],
+                "since": [gap.since for gap in opened],
+            }
+        )
         work.run(
             f"INSERT INTO {gaps} (table_name, record, stage, reason, since) "
-            f"SELECT CAST(? AS VARCHAR), {_TEXTS}, {_TEXTS}, {_TEXTS}, {_TIMES}",
-            [
-                table,
-                [gap.record for gap in opened],
-                [str(gap.stage) for gap in opened],
-                [gap.reason for gap in opened],
-                [gap.since for gap in opened],
-            ],
+            f"SELECT CAST(? AS VARCHAR), record, stage, reason, since FROM {fresh} AS r",
+            [table, *values],
         )
     _set_watermark(work, load)
 
@@ -81,10 +82,11 @@ def _since_the_first(work: Statements, load: Load) -> Sequence[Gap]:
     """The gaps to open; a record that failed again is missing since it first failed."""
     if not load.gaps_opened:
         return ()
+    records, values = work.table_of({"record": [gap.record for gap in load.gaps_opened]})
     found = work.run(
         f"SELECT record, since FROM {work.own(GAPS.name)} WHERE table_name = ? "
-        f"AND record IN (SELECT {_TEXTS})",
-        [load.target.table, [gap.record for gap in load.gaps_opened]],
+        f"AND record IN (SELECT record FROM {records} AS r)",
+        [load.target.table, *values],
     )
     closed = set(load.gaps_closed)
     before = {record: since.astimezone(UTC) for record, since in found if record not in closed}
@@ -103,11 +105,14 @@ def forget_table(work: Statements, table: str) -> None:
 def rename_gaps(work: Statements, table: str, records: Mapping[str, str]) -> None:
     """Gives the gaps of these records the new texts of their ids."""
     if records:
+        texts, values = work.table_of(
+            {"old_text": list(records.keys()), "new_text": list(records.values())}
+        )
+        gaps = work.own(GAPS.name)
         work.run(
-            f"UPDATE {work.own(GAPS.name)} SET record = r.new "
-            f"FROM (SELECT {_TEXTS} AS old, {_TEXTS} AS new) AS r "
-            f"WHERE table_name = ? AND record = r.old",
-            [list(records.keys()), list(records.values()), table],
+            f"UPDATE {gaps} SET record = r.new_text FROM {texts} AS r "
+            f"WHERE table_name = ? AND record = r.old_text",
+            [*values, table],
         )
 
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 from rowtrail.connectors.base import Load
 from rowtrail.connectors.changes import Times
 from rowtrail.connectors.destinations.layout import Layout
-from rowtrail.connectors.destinations.names import VERSION_COLUMNS, quote, quoted
+from rowtrail.connectors.destinations.names import VERSION_COLUMNS
 from rowtrail.connectors.errors import StopError
 from rowtrail.connectors.schema import RESERVED_PREFIX
 
@@ -139,8 +139,12 @@ def last_gone(layout: Layout, key: tuple[str, ...], tombstone: str) -> str:
     conditions where a record may have several of them, else none."""
     if not layout.keeps_history:
         return ""
-    same = " AND ".join(f"o.{quote(name)} = {tombstone}.{quote(name)}" for name in key)
-    newer = f"({quoted(VERSION_COLUMNS, 'o.')}) > ({quoted(VERSION_COLUMNS, f'{tombstone}.')})"
+    columns = [layout.column(name) for name in key]
+    same = " AND ".join(f"o.{column} = {tombstone}.{column}" for column in columns)
+    this, other = (
+        ", ".join(f"{alias}.{name}" for name in VERSION_COLUMNS) for alias in (tombstone, "o")
+    )
+    newer = f"({other}) > ({this})"
     return "".join(
         f" AND NOT EXISTS (SELECT 1 FROM {table.sql} AS o WHERE {same} AND {newer})"
         for table in (layout.table, layout.table.tombstones)

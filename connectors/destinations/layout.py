@@ -34,6 +34,10 @@ class Layout:
     def has(self, name: str) -> bool:
         return name in self.types
 
+    def column(self, name: str) -> str:
+        """A column of the table, for SQL."""
+        return quote(name)
+
     @property
     def is_ours(self) -> bool:
         return all(name in self.types for name in VERSION_COLUMNS)

@@ -34,7 +34,7 @@ def claim(work: Statements, fence: Fence, where: str) -> None:
     )
     if not rows:
         work.run(
-            f"INSERT INTO {owner} VALUES (?, ?, ?, {FORMAT}, now())",
+            f"INSERT INTO {owner} VALUES (?, ?, ?, {FORMAT}, CURRENT_TIMESTAMP)",
             [fence.pipeline, fence.ledger_id, fence.generation],
         )
         return
@@ -49,7 +49,7 @@ def claim(work: Statements, fence: Fence, where: str) -> None:
     if generation > fence.generation:
         raise _taken_over(fence, generation, where)
     work.run(
-        f"UPDATE {owner} SET generation = ?, written_at = now() WHERE pipeline = ?",
+        f"UPDATE {owner} SET generation = ?, written_at = CURRENT_TIMESTAMP WHERE pipeline = ?",
         [fence.generation, fence.pipeline],
     )
 
@@ -58,7 +58,7 @@ def hold(work: Statements, fence: Fence, where: str) -> None:
     """Updates the owner row, as each write must; raises OwnershipError unless it is ours."""
     owner = work.own(OWNER.name)
     touched = work.changed(
-        f"UPDATE {owner} SET written_at = now() "
+        f"UPDATE {owner} SET written_at = CURRENT_TIMESTAMP "
         "WHERE pipeline = ? AND ledger_id = ? AND generation = ?",
         [fence.pipeline, fence.ledger_id, fence.generation],
     )

@@ -105,7 +105,8 @@ class PostgresDestination:
         stream = Claim(pipeline=pipeline, target=target, place=table.place)
         with self._transaction(f"make or widen table {target.table}") as work:
             stream.check(work, lambda: read_layout(work, table) is not None)
-            stream.write_down(work, table)
+            stream.clear(work, table)
+            stream.write_down(work)
             statements = postgres_layout.plan(work, target)
             if statements:
                 limit_waits(work)  # who waits for a table lets nobody else have it meanwhile

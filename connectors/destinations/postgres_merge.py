@@ -15,7 +15,7 @@ from rowtrail.connectors.destinations.postgres_layout import PostgresLayout
 from rowtrail.connectors.destinations.postgres_sql import Transaction
 from rowtrail.connectors.destinations.postgres_staging import append, stage
 from rowtrail.connectors.destinations.postgres_types import column_type
-from rowtrail.connectors.errors import StopError
+from rowtrail.connectors.destinations.unique_keys import check_keys_are_unique
 
 Mask = npt.NDArray[np.bool_]
 
@@ -28,7 +28,7 @@ def merge(work: Transaction, layout: PostgresLayout, load: Load) -> Mask:
     superseded = np.zeros(len(load.rows), dtype=np.bool_)
     if not len(superseded):
         return superseded
-    _check_keys_are_unique(load)
+    check_keys_are_unique(load)
     deletes = load.operations.to_numpy(zero_copy_only=False) == Operation.DELETE
     if not deletes.any() and same_types(layout, load.target) and are_all_new(work, layout, load):
         append(work, layout.table, load)
@@ -54,19 +54,6 @@ def merge(work: Transaction, layout: PostgresLayout, load: Load) -> Mask:
     # can it still be told which row is at fault.
     work.run("SET CONSTRAINTS ALL IMMEDIATE")
     return superseded
-
-
-def _check_keys_are_unique(load: Load) -> None:
-    """Two changes of one row in one statement: which of them it takes is left to chance."""
-    names = list(load.target.schema.key)
-    rows = pa.Table.from_batches([load.rows]).select(names)
-    twice = len(rows) - len(rows.group_by(names, use_threads=False).aggregate([]))
-    if twice:
-        raise StopError(
-            f"Batch {load.receipt.batch_id} of stream {load.target.stream} has {twice} rows whose "
-            f"key comes twice, which a merge does not take. This is an error of Rowtrail or of a "
-            f"connector, not of the records; report it."
-        )
 
 
 def same_types(layout: PostgresLayout, target: Target) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Self
@@ -12,6 +12,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from rowtrail.connectors.destinations.names import TOMBSTONES_PREFIX, TableName, quote
+from rowtrail.connectors.destinations.statements import unnested
 from rowtrail.connectors.errors import StopError
 from rowtrail.connectors.postgres_client import quote_text
 
@@ -58,6 +59,9 @@ class Connected:
 
     def own(self, table: str) -> str:
         return f"{quote(SCHEMA)}.{quote(table)}"
+
+    def table_of(self, columns: Mapping[str, Sequence[object]]) -> tuple[str, list[object]]:
+        return unnested(columns)
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Without parameters, `sql` is taken as it is, names with a `?` or `%` included."""

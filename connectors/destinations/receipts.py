@@ -96,10 +96,12 @@ def write_receipt(work: Statements, receipt: Receipt, superseded: bytes) -> None
 
 def newest_receipts(work: Statements, pipeline: str | None) -> list[Receipt]:
     """The receipt of the highest sequence of each stream, of one pipeline or of all."""
+    columns = ", ".join(_COLUMNS)
     rows = work.run(
-        f"SELECT DISTINCT ON (pipeline, stream) {', '.join(_COLUMNS)} "
-        f"FROM {work.own(RECEIPTS.name)} WHERE coalesce(pipeline = CAST(? AS VARCHAR), true) "
-        "ORDER BY pipeline, stream, sequence DESC",
+        f"SELECT {columns} FROM (SELECT {columns}, row_number() OVER ("
+        f"PARTITION BY pipeline, stream ORDER BY sequence DESC) AS age "
+        f"FROM {work.own(RECEIPTS.name)} WHERE coalesce(pipeline = CAST(? AS VARCHAR), true)"
+        f") AS ranked WHERE age = 1 ORDER BY pipeline, stream",
         [pipeline],
     )
     return [_receipt(dict(zip(_COLUMNS, row, strict=True))) for row in rows]

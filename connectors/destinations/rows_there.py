@@ -32,6 +32,7 @@ def rows_query(
     columns: Mapping[str, str],
     same_key: str,
     key: tuple[str, ...],
+    once: str = " MATERIALIZED",
 ) -> str:
     """One row for each of `asked`, a query of key columns and the key's number as ROW, in order.
 
@@ -39,7 +40,8 @@ def rows_query(
     `t`, and likewise of the tombstones, with `s`, a row of `asked`. Of a history, the current row.
 
     The keys are looked up by inner joins, which use an index or skip row groups; as an outer join
-    of all three, DuckDB would read the table into memory.
+    of all three, DuckDB would read the table into memory. `once` are the words, where the database
+    has them, for a query that is computed once.
     """
     versions = ", ".join(f"t.{name}" for name in VERSION_COLUMNS)
     chosen = "".join(f", {sql} AS {quote(name)}" for name, sql in columns.items())
@@ -51,9 +53,9 @@ def rows_query(
     )
     return (
         f"WITH {_ASKED} AS ({asked}), "
-        f"{_LIVE} AS MATERIALIZED (SELECT s.{ROW}, {versions}, {deleted} AS {DELETED_AT}{chosen} "
+        f"{_LIVE} AS{once} (SELECT s.{ROW}, {versions}, {deleted} AS {DELETED_AT}{chosen} "
         f"FROM {_ASKED} AS s JOIN {layout.table.sql} AS t ON {same_key}{current}), "
-        f"{_GONE} AS MATERIALIZED (SELECT s.{ROW}, {versions}, t.{DELETED_AT}, t.{FILTERED} "
+        f"{_GONE} AS{once} (SELECT s.{ROW}, {versions}, t.{DELETED_AT}, t.{FILTERED} "
         f"FROM {_ASKED} AS s JOIN {layout.table.tombstones.sql} AS t ON {same_key}"
         f"{last_gone(layout, key, 't')}) "
         f"SELECT {newest}, coalesce(g.{FILTERED}, false) AS {FILTERED}"

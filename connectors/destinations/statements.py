@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 
 class Statements(Protocol):
     """Runs SQL in words that all warehouses here understand; `?` stands for a value.
 
-    Values are of Python's own types; a list stands for an array. Times come back aware of their
-    zone.
+    Values are of Python's own types. Times come back aware of their zone.
     """
 
     def own(self, table: str) -> str:
         """The name, for SQL, of a table of Rowtrail's own."""
+        ...
+
+    def table_of(self, columns: Mapping[str, Sequence[object]]) -> tuple[str, list[object]]:
+        """A table expression with these columns, of texts or of times, and the values for it.
+
+        All have the same length, which is not 0."""
         ...
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -37,3 +43,13 @@ class OwnTable:
     def ddl(self, place: str) -> str:
         """The statement that makes it; `place` is its name as `Statements.own` gives it."""
         return f"CREATE TABLE IF NOT EXISTS {place} ({self.columns})"
+
+
+def unnested(columns: Mapping[str, Sequence[object]]) -> tuple[str, list[object]]:
+    """`Statements.table_of` where a value may be an array."""
+    kinds = {
+        name: "TIMESTAMPTZ" if isinstance(values[0], datetime) else "VARCHAR"
+        for name, values in columns.items()
+    }
+    arrays = ", ".join(f"unnest(CAST(? AS {kind}[])) AS {name}" for name, kind in kinds.items())
+    return f"(SELECT {arrays})", [list(values) for values in columns.values()]

@@ -39,7 +39,7 @@ from rowtrail.connectors.errors import (
 from tests.duckdb_files import look_into, write_into
 
 from .builders import FENCE, delete, load_of, orders, target_of, upsert
-from .destination_conformance import DestinationConformance, Warehouse
+from .destination_conformance import DestinationConformance, RulesConformance, Warehouse
 from .history_conformance import HistoryConformance
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +80,7 @@ def warehouse(tmp_path: Path) -> DuckdbWarehouse:
     return DuckdbWarehouse(tmp_path)
 
 
-class TestDuckdb(DestinationConformance):
+class TestDuckdb(DestinationConformance, RulesConformance):
     pass
 
 

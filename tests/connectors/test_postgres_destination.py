@@ -17,7 +17,7 @@ from rowtrail.connectors.destinations.postgres import PostgresDestination
 from rowtrail.connectors.errors import ConfigurationError
 
 from .builders import FENCE, delete, gap_of, load_of, orders, target_of, upsert
-from .destination_conformance import DestinationConformance
+from .destination_conformance import DestinationConformance, RulesConformance
 from .history_conformance import HistoryConformance
 from .postgres_warehouse import PostgresWarehouse
 
@@ -27,7 +27,7 @@ def warehouse(postgres_url: str) -> PostgresWarehouse:
     return PostgresWarehouse(postgres_url)
 
 
-class TestPostgres(DestinationConformance):
+class TestPostgres(DestinationConformance, RulesConformance):
     pass
 
 

@@ -1,0 +1,268 @@
+"""Snowflake as a destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+from snowflake.connector import errors as driver
+
+from rowtrail.connectors.base import (
+    Capabilities,
+    Fence,
+    Load,
+    Receipt,
+    RowsThere,
+    Target,
+    TargetTable,
+)
+from rowtrail.connectors.changes import Operation
+from rowtrail.connectors.destinations import receipts, snowflake_layout
+from rowtrail.connectors.destinations.claims import Claim
+from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
+from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, table_is_gone
+from rowtrail.connectors.destinations.owner import hold
+from rowtrail.connectors.destinations.receipts import RECEIPTS
+from rowtrail.connectors.destinations.rows_there import nothing_there, rows_there
+from rowtrail.connectors.destinations.snowflake_keys import (
+    keys_query,
+    keys_schema,
+    read_keys,
+    read_rows_query,
+    rows_schema,
+)
+from rowtrail.connectors.destinations.snowflake_layout import (
+    SnowflakeLayout,
+    check_key,
+    check_target_names,
+    read_layout,
+    refusing,
+)
+from rowtrail.connectors.destinations.snowflake_merge import Mask, Staged
+from rowtrail.connectors.destinations.snowflake_own import claim_schema, is_there
+from rowtrail.connectors.destinations.snowflake_sql import (
+    Connected,
+    SnowflakeName,
+    stored,
+    transaction,
+)
+from rowtrail.connectors.destinations.snowflake_staging import copy, make_table, upload
+from rowtrail.connectors.destinations.snowflake_types import (
+    check_limits,
+    snowflake_type,
+    takes,
+    widens,
+)
+from rowtrail.connectors.destinations.unique_keys import check_keys_are_unique
+from rowtrail.connectors.errors import RecordError, TransientError
+from rowtrail.connectors.snowflake_client import SnowflakeUrl
+from rowtrail.connectors.snowflake_errors import translated
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+_STAGING = "_rowtrail_staging"
+
+
+class SnowflakeDestination:
+    """A schema in Snowflake.
+
+    Rowtrail's own tables are in the schema that the URL names, and so are tables of streams whose
+    `target` names no schema. Names are stored as Snowflake does without quotes, in upper case,
+    where they can be written so; others as they are. Without a fence nothing is written. A session
+    that was lost is opened anew by the next call. For one thread. See
+    `connectors.base.Destination` for what each method guarantees.
+    """
+
+    capabilities = Capabilities(
+        probes=True,
+        transactional_ddl=False,
+        type_of=snowflake_type,
+        takes=takes,
+        widens=widens,
+        same_name=lambda one, other: stored(one) == stored(other),
+    )
+
+    def __init__(self, url: str, fence: Fence | None = None) -> None:
+        self._url = SnowflakeUrl(url)
+        self._name = self._url.name
+        self._fence = fence
+        self._connection: SnowflakeConnection | None = None
+        # Of this object alone: whoever was taken over may still be busy with its own.
+        self._staging = f"{_STAGING}_{uuid4().hex[:12]}"
+        self._staged = False
+        try:
+            with self._reading("claim the schema") as work:
+                if fence is not None:
+                    claim_schema(work, fence, self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    def describe(self, table: str) -> TargetTable | None:
+        with self._reading(f"describe table {table}") as work:
+            gaps = read_gaps(work, table) if is_there(work, GAPS.name) else ()
+            return snowflake_layout.describe(work, table, self._place(table), gaps)
+
+    def plan(self, target: Target) -> list[str]:
+        check_target_names(target)
+        with self._reading(f"look at table {target.table}") as work:
+            return snowflake_layout.plan(work, target, self._place(target.table))
+
+    def alter(self, target: Target) -> list[str]:
+        pipeline = self._writer().pipeline
+        check_target_names(target)
+        table = self._place(target.table)
+        stream = Claim(pipeline=pipeline, target=target, place=table.place)
+        doing = f"make or widen table {target.table}"
+        with self._transaction(doing) as work:
+            stream.check(work, lambda: read_layout(work, table) is not None)
+        with self._reading(doing) as work:
+            stream.clear(work, table)
+            statements = snowflake_layout.plan(work, target, table)
+        with self._transaction(doing) as work:
+            stream.write_down(work)
+        with self._reading(doing) as work:
+            for statement in statements:
+                with refusing(target, statement):
+                    work.run(statement)
+        return statements
+
+    def write(self, load: Load, *, probe: bool = False) -> pa.Array:
+        target = load.target
+        check_limits(target.table, load.rows)
+        _check_keys_are_set(load)
+        check_keys_are_unique(load)
+        doing = f"write to table {target.table}"
+        with self._reading(doing, load) as work:
+            layout = self._layout(work, target)
+            rows = file = None
+            if len(load.rows):
+                self._staged = True
+                rows = make_table(work, self._staging, load)
+                file = upload(work, load)
+        with self._transaction(doing, load, keep=not probe) as work:
+            known = receipts.superseded_before(work, load.receipt)
+            if known is not None:
+                return receipts.row_mask(known, len(load.rows))
+            superseded = np.zeros(len(load.rows), dtype=np.bool_)
+            if rows is not None and file is not None:
+                with translated(doing, self._name, record=True):
+                    copy(work, rows, file)
+                    staged = Staged(work=work, layout=layout, load=load, rows=rows)
+                    superseded = staged.merge(_deletes(load))
+            receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
+            update_gaps(work, load)
+        return pa.array(superseded)
+
+    def receipts(self) -> list[Receipt]:
+        pipeline = self._fence.pipeline if self._fence else None
+        with self._reading("read the receipts") as work:
+            there = is_there(work, RECEIPTS.name)
+            return receipts.newest_receipts(work, pipeline) if there else []
+
+    def keys(
+        self,
+        target: Target,
+        after: tuple[object, ...] | None,
+        upto: tuple[object, ...] | None,
+        limit: int,
+    ) -> pa.Table:
+        with self._reading(f"read keys of table {target.table}") as work:
+            layout = read_layout(work, self._place(target.table))
+            if layout is None:
+                return keys_schema(target).empty_table()
+            return read_keys(work.arrow(*keys_query(layout, target, after, upto, limit)), target)
+
+    def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
+        with self._reading(f"read rows of table {target.table}") as work:
+            layout = read_layout(work, self._place(target.table))
+            if layout is None or not len(keys):
+                return nothing_there(keys)
+            if not layout.is_ours:
+                raise not_ours(target)
+            check_key(layout, target)
+            found = work.arrow(*read_rows_query(layout, target, keys))
+            return rows_there(keys, found, rows_schema(layout, target))
+
+    def rename_stream(self, table: str, old: str, new: str, records: Mapping[str, str]) -> None:
+        pipeline = self._writer().pipeline
+        with self._transaction(f"rename stream {old} to {new}") as work:
+            receipts.rename_stream(work, pipeline, table, old, new, records)
+
+    def close(self) -> None:
+        """May be called twice."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        with suppress(driver.Error):
+            if self._staged:
+                work = Connected(connection, self._url.schema)
+                work.run(f"DROP TABLE IF EXISTS {work.own(self._staging)}")
+        with suppress(driver.Error):
+            connection.close()
+
+    @contextmanager
+    def _reading(self, doing: str, load: Load | None = None) -> Iterator[Connected]:
+        try:
+            with translated(doing, self._name):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = self._url.connect()
+                yield Connected(self._connection, self._url.schema, _tag(self._fence, load))
+        except TransientError:
+            self.close()  # what may have been lost is opened anew
+            raise
+
+    @contextmanager
+    def _transaction(
+        self, doing: str, load: Load | None = None, *, keep: bool = True
+    ) -> Iterator[Connected]:
+        fence = self._writer()
+        with self._reading(doing, load) as work, transaction(work, keep=keep):
+            hold(work, fence, self._name)
+            yield work
+
+    def _layout(self, work: Connected, target: Target) -> SnowflakeLayout:
+        """The table as it is now, whatever others have done to it."""
+        layout = read_layout(work, self._place(target.table))
+        if layout is None:
+            raise table_is_gone(target, self._name)
+        check_key(layout, target)
+        return layout
+
+    def _place(self, table: str) -> SnowflakeName:
+        return SnowflakeName.of(table, self._url.schema)
+
+    def _writer(self) -> Fence:
+        if self._fence is None:
+            raise for_reading_only(self._name)
+        return self._fence
+
+
+def _tag(fence: Fence | None, load: Load | None) -> str:
+    """Of each statement, for the account's query history; 2,000 characters at most."""
+    parts = ["rowtrail"]
+    if fence is not None:
+        parts.append(f"pipeline={fence.pipeline}")
+    if load is not None:
+        parts += [f"run={load.receipt.run_id}", f"stream={load.target.stream}"]
+    return ";".join(parts)[:2_000]
+
+
+def _deletes(load: Load) -> Mask:
+    found: Mask = load.operations.to_numpy(zero_copy_only=False) == Operation.DELETE
+    return found
+
+
+def _check_keys_are_set(load: Load) -> None:
+    for name in load.target.schema.key:
+        if load.rows[name].null_count:
+            raise RecordError(
+                f"Column {name} of table {load.target.table} is part of the key, and a row has "
+                f"NULL there. Correct it at the source or in a transform.",
+                column=name,
+            )

@@ -1,0 +1,215 @@
+"""fakesnow's server, with what it lacks to stand in for Snowflake; run by the Python of its own.
+
+Prints the port that it listens on, then serves until its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from importlib import import_module
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import uvicorn
+from fakesnow import arrow, info_schema, transforms
+from fakesnow.cursor import FakeSnowflakeCursor
+from snowflake.connector.errors import ProgrammingError
+from sqlglot import exp
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+server: Any = import_module("fakesnow.server")  # the package has a function of that name
+
+
+async def login(request: Request) -> JSONResponse:
+    """With what connector 5.x wants to be told."""
+    answer = json.loads((await server.login_request(request)).body)
+    answer["data"] |= {
+        "masterToken": "master",
+        "masterValidityInSeconds": 14_400,
+        "validityInSeconds": 3_600,
+        "sessionId": 1,
+    }
+    return JSONResponse(answer)
+
+
+stage_info = server.gcs_stage_info
+
+
+def upload_info(request: Request, expression: Any, data: Any) -> dict[str, Any]:
+    data["overwrite"] = True
+    more = {"region": "local", "storageAccount": None, "endPoint": None, "path": ""}
+    return {**stage_info(request, expression, data), **more}
+
+
+def timestamps(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """NULL where the value is; seconds before 1970 are rounded down, as Snowflake does."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    micros = pc.fill_null(values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64()), 0)
+    whole = pc.divide(micros, 10**6)
+    rest = pc.subtract(micros, pc.multiply(whole, 10**6))
+    below = pc.less(rest, 0)
+    epoch = pc.subtract(whole, below.cast(pa.int64()))
+    fraction = pc.add(rest, pc.multiply(below.cast(pa.int64()), 10**6))
+    fraction = pc.multiply(fraction, 1000).cast(pa.int32())
+    arrays = [epoch, fraction]
+    names = ["epoch", "fraction"]
+    if values.type.tz:
+        arrays.append(pa.array([1440] * len(values), pa.int32()))
+        names.append("timezone")
+    fields = [pa.field(n, a.type, nullable=False) for n, a in zip(names, arrays, strict=True)]
+    return pa.StructArray.from_arrays(arrays, fields=fields, mask=values.is_null())
+
+
+run = FakeSnowflakeCursor._execute
+
+
+def refusing(cursor: Any, statement: exp.Expression, params: Any = None) -> None:
+    """As Snowflake does where fakesnow is too kind, and errors of DuckDB as errors of SQL."""
+    try:
+        run(cursor, statement, params)
+    except duckdb.ConstraintException as error:
+        raise ProgrammingError(msg=str(error), errno=100072, sqlstate="22000") from error
+    except duckdb.Error as error:
+        raise ProgrammingError(msg=str(error), errno=100183, sqlstate="22000") from error
+
+
+execute = FakeSnowflakeCursor.execute
+DDL = (exp.Create, exp.Alter, exp.Drop)
+
+
+def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
+    """Refuses DDL in a transaction, which Snowflake would commit at once, and a MERGE in which two
+    rows of the source match one row: an error there, and here a matter of chance."""
+    statement = server.parse_one(command)
+    connection = cursor._conn
+    if isinstance(statement, DDL) and getattr(connection, "rowtrail_open", False):
+        raise ProgrammingError(
+            msg=f"DDL in a transaction would commit it: {command[:80]}", errno=1, sqlstate="0A000"
+        )
+    if isinstance(statement, exp.Merge):
+        refuse_duplicates(cursor, statement)
+    done = execute(cursor, command, *args, **kwargs)
+    if isinstance(statement, exp.Transaction):
+        connection.rowtrail_open = True
+    elif isinstance(statement, (exp.Commit, exp.Rollback)):
+        connection.rowtrail_open = False
+    return done
+
+
+def refuse_duplicates(cursor: Any, merge: exp.Merge) -> None:
+    target, source = merge.this, merge.args["using"]
+    found = connection_of(cursor)
+    execute(
+        found,
+        f"SELECT count(*) FROM (SELECT {target.alias_or_name}.rowid FROM "
+        f"{target.sql(dialect='snowflake')} JOIN {source.sql(dialect='snowflake')} "
+        f"ON {merge.args['on'].sql(dialect='snowflake')} GROUP BY 1 HAVING count(*) > 1) AS twice",
+        server=True,
+    )
+    if found._arrow_table.column(0)[0].as_py():
+        raise ProgrammingError(
+            msg="Duplicate row detected during DML action", errno=100090, sqlstate="42P18"
+        )
+
+
+def connection_of(cursor: Any) -> Any:
+    return cursor._conn.cursor()
+
+
+KEPT = (
+    transforms.upper_case_unquoted_identifiers,
+    transforms.alter_session,
+    transforms.extract_comment_on_table,
+    transforms.extract_comment_on_columns,
+    transforms.information_schema_fs,
+    transforms.drop_schema_cascade,
+    transforms.semi_structured_types,
+    transforms.trim_cast_varchar,
+    transforms.values_columns,
+    transforms.to_timestamp,
+    transforms.timestamp_ntz,
+    transforms.float_to_double,
+    transforms.extract_text_length,
+    transforms.hex_string,
+    transforms.alias_in_join,
+    transforms.alias_in_where,
+)
+
+
+def transformed(cursor: Any, statement: exp.Expression, params: Any) -> exp.Expression:
+    """Those of fakesnow's eighty transforms that Rowtrail's SQL needs: each walks through all of a
+    statement, which takes a third of the time of these tests."""
+    database, schema = cursor._conn.database, cursor._conn.schema
+    for each in (
+        *KEPT,
+        precisely,
+        lambda e: transforms.set_schema(e, current_database=database),
+        lambda e: transforms.create_database(e, db_path=cursor._conn.db_path),
+        lambda e: transforms.create_stage(e, database, schema),
+        lambda e: transforms.put_stage(e, database, schema, params, cursor._conn.table_stages),
+        lambda e: transforms.create_table_as(e, cursor._duck_conn),
+    ):
+        statement = statement.transform(each, copy=False)
+    return statement
+
+
+integers = transforms.integer_precision
+
+
+def precisely(expression: Any) -> Any:
+    """NUMBER(38,0) holds 38 digits; fakesnow makes it a BIGINT, for the sake of DataFrames."""
+    if isinstance(expression, exp.DataType) and expression.expressions:
+        return expression
+    return integers(expression)
+
+
+lengths = info_schema.insert_text_lengths_sql
+
+
+def quoted_lengths(catalog: str, schema: str, table: str, found: list[tuple[str, int]]) -> str:
+    """Names as literals of SQL."""
+    names = (catalog, schema, table)
+    return lengths(*map(escaped, names), [(escaped(name), size) for name, size in found])
+
+
+def escaped(name: str) -> str:
+    return name.replace("'", "''")
+
+
+def main() -> None:
+    FakeSnowflakeCursor._transform = transformed
+    info_schema.insert_text_lengths_sql = quoted_lengths
+    FakeSnowflakeCursor._execute = refusing
+    FakeSnowflakeCursor.execute = guarded
+    server.gcs_stage_info = upload_info
+    arrow.timestamp_to_sf_struct = timestamps
+    # It writes to another database, which DuckDB refuses within a transaction.
+    info_schema.insert_table_comment_sql = lambda *_, **__: "SELECT 1"
+    routes = [
+        type(route)(
+            route.path,
+            login if route.path == "/session/v1/login-request" else route.endpoint,
+            methods=[one for one in route.methods if one != "HEAD"],
+        )
+        for route in server.routes
+    ]
+    app = server.Starlette(routes=routes)
+    # With its protocol, else asyncio leaves Nagle's algorithm on: 40 ms for each answer.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    print(listening.getsockname()[1], flush=True)
+    running = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    threading.Thread(target=lambda: (sys.stdin.read(), running.handle_exit(15, None))).start()
+    running.run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    main()
