@@ -349,6 +349,29 @@ class Capabilities:
     """Whether two names are one column's."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a destination was asked to do, where that is billed by its use."""
+
+    statements: int = 0
+    seconds: float = 0.0  # waited for statements that a warehouse works on
+    staged_bytes: int = 0  # uploaded
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            statements=self.statements + other.statements,
+            seconds=self.seconds + other.seconds,
+            staged_bytes=self.staged_bytes + other.staged_bytes,
+        )
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(
+            statements=self.statements - other.statements,
+            seconds=self.seconds - other.seconds,
+            staged_bytes=self.staged_bytes - other.staged_bytes,
+        )
+
+
 class Destination(Protocol):
     """A warehouse. Opened from a URL with a fence, or without one for reading only.
 
@@ -421,6 +444,16 @@ class RenamesStreams(Protocol):
         `records` gives the new text of each record id that may have a gap. One transaction; doing
         it again changes nothing. Only with a fence, and within its pipeline.
         """
+        ...
+
+
+@runtime_checkable
+class TellsCost(Protocol):
+    """A destination that is billed by its use, and counts it."""
+
+    @property
+    def cost(self) -> Cost:
+        """Since it was opened."""
         ...
 
 

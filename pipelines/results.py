@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rowtrail.checkpoints.states import RunState
+from rowtrail.connectors.base import Cost
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.differences import Differences
@@ -83,6 +84,7 @@ class StreamResult:
     error: str | None = None  # why the stream stopped
     skipped: str | None = None  # why it was not run (paused, needs a snapshot)
     needs_snapshot: bool = False  # nothing but a new snapshot lets it go on
+    cost: Cost | None = None  # of the destination, where it is billed by its use
 
     def plus(self, batch: BatchResult) -> StreamResult:
         seconds = dict(self.seconds)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
-from rowtrail.connectors.base import ReadState
+from rowtrail.connectors.base import Cost, ReadState, TellsCost
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import (
     ConfigurationError,
@@ -50,6 +50,7 @@ def run_stream(
     if stop is not None and stop():
         return replace(result, skipped="told to stop before it was read; the next run goes on")
     opened.reporter.stream_started(stream.name, stream.capture.value)
+    before = _cost(opened)
     try:
         if stream.name in opened.resolved.gone:
             raise ConfigurationError(opened.resolved.gone[stream.name])
@@ -67,9 +68,18 @@ def run_stream(
     except RowtrailError as error:
         result = replace(result, error=str(error))
         note_stop(opened, stream, error)
-    result = with_held_back(opened, result)
+    result = replace(with_held_back(opened, result), cost=_cost_since(opened, before))
     opened.reporter.stream_done(result)
     return result
+
+
+def _cost(opened: OpenPipeline) -> Cost | None:
+    return opened.destination.cost if isinstance(opened.destination, TellsCost) else None
+
+
+def _cost_since(opened: OpenPipeline, before: Cost | None) -> Cost | None:
+    now = _cost(opened)
+    return None if now is None or before is None else now - before
 
 
 def _committed(

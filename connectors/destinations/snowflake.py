@@ -13,6 +13,7 @@ from snowflake.connector import errors as driver
 
 from rowtrail.connectors.base import (
     Capabilities,
+    Cost,
     Fence,
     Load,
     Receipt,
@@ -46,6 +47,7 @@ from rowtrail.connectors.destinations.snowflake_merge import Mask, Staged
 from rowtrail.connectors.destinations.snowflake_own import claim_schema, is_there
 from rowtrail.connectors.destinations.snowflake_sql import (
     Connected,
+    Meter,
     SnowflakeName,
     stored,
     transaction,
@@ -92,6 +94,7 @@ class SnowflakeDestination:
         self._name = self._url.name
         self._fence = fence
         self._connection: SnowflakeConnection | None = None
+        self._meter = Meter()
         # Of this object alone: whoever was taken over may still be busy with its own.
         self._staging = f"{_STAGING}_{uuid4().hex[:12]}"
         self._staged = False
@@ -102,6 +105,10 @@ class SnowflakeDestination:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def cost(self) -> Cost:
+        return self._meter.cost
 
     def describe(self, table: str) -> TargetTable | None:
         with self._reading(f"describe table {table}") as work:
@@ -201,7 +208,7 @@ class SnowflakeDestination:
             return
         with suppress(driver.Error):
             if self._staged:
-                work = Connected(connection, self._url.schema)
+                work = Connected(connection, self._url.schema, self._meter)
                 work.run(f"DROP TABLE IF EXISTS {work.own(self._staging)}")
         with suppress(driver.Error):
             connection.close()
@@ -212,7 +219,8 @@ class SnowflakeDestination:
             with translated(doing, self._name):
                 if self._connection is None or self._connection.is_closed():
                     self._connection = self._url.connect()
-                yield Connected(self._connection, self._url.schema, _tag(self._fence, load))
+                tag = _tag(self._fence, load)
+                yield Connected(self._connection, self._url.schema, self._meter, tag)
         except TransientError:
             self.close()  # what may have been lost is opened anew
             raise

@@ -31,6 +31,7 @@ from rowtrail.connectors.destinations.snowflake_types import (
     column_type,
     greatest,
     takes,
+    usual,
     widens,
 )
 from rowtrail.connectors.errors import ConfigurationError
@@ -64,7 +65,7 @@ def read_layout(work: Connected, table: SnowflakeName) -> SnowflakeLayout | None
         return None
     return SnowflakeLayout(
         table=table,
-        types={unfold(name): kind for name, kind, *_ in found},
+        types={unfold(name): usual(kind) for name, kind, *_ in found},
         required=frozenset(unfold(row[0]) for row in found if row[3] == "N"),
         defaulted=frozenset(unfold(row[0]) for row in found if row[4] is not None),
     )

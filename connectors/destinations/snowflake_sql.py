@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from io import SEEK_END
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import pyarrow as pa
 from snowflake.connector import errors as driver
 
+from rowtrail.connectors.base import Cost
 from rowtrail.connectors.destinations.names import TOMBSTONES_PREFIX, VERSION_COLUMNS, TableName
 from rowtrail.connectors.snowflake_client import fold, quote_exactly, quote_text, unfold
 from rowtrail.connectors.snowflake_errors import is_missing
@@ -76,12 +79,37 @@ def not_older(one: str, other: Sequence[str], *, strictly: bool) -> str:
     return condition
 
 
+_WITHOUT_WAREHOUSE = ("BEGIN", "COMMIT", "ROLLBACK", "CREATE", "ALTER", "DROP", "DESCRIBE", "PUT")
+"""First words of statements that Snowflake's own services carry out; all others need a warehouse.
+https://docs.snowflake.com/en/user-guide/cost-understanding-compute"""
+
+
+class Meter:
+    """Counts what the statements of one destination cost."""
+
+    def __init__(self) -> None:
+        self.cost = Cost()
+
+    @contextmanager
+    def statement(self, sql: str, staged_bytes: int = 0) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            bills = not sql.startswith(_WITHOUT_WAREHOUSE)
+            seconds = perf_counter() - started if bills else 0.0
+            self.cost += Cost(statements=1, seconds=seconds, staged_bytes=staged_bytes)
+
+
 class Connected:
     """Statements on a connection; see `statements.Statements`. `tag` goes with each of them."""
 
-    def __init__(self, connection: SnowflakeConnection, schema: str, tag: str = "") -> None:
+    def __init__(
+        self, connection: SnowflakeConnection, schema: str, meter: Meter, tag: str = ""
+    ) -> None:
         self._connection = connection
         self._schema = schema
+        self._meter = meter
         self._more = {"QUERY_TAG": tag} if tag else None
 
     def own(self, table: str) -> str:
@@ -135,13 +163,15 @@ class Connected:
     def put(self, name: str, stage: str, data: BinaryIO) -> None:
         """Uploads a file as it is; `stage` is a place in a stage, for SQL."""
         sql = f"PUT 'file://{name}' {stage} AUTO_COMPRESS=FALSE OVERWRITE=TRUE"
-        with self._connection.cursor() as cursor:
+        size = data.seek(0, SEEK_END)
+        with self._connection.cursor() as cursor, self._meter.statement(sql, size):
             cursor.execute(sql, file_stream=data, _statement_params=self._more)
 
     def _execute(self, sql: str, parameters: Sequence[object]) -> SnowflakeCursor:
         cursor = self._connection.cursor()
         values = [_typed(value) for value in parameters]
-        return cursor.execute(sql, values or None, _statement_params=self._more)
+        with self._meter.statement(sql):
+            return cursor.execute(sql, values or None, _statement_params=self._more)
 
 
 def _typed(value: object) -> object:

@@ -6,7 +6,6 @@ Names of users are not in either: the stream's columns are C0, C1, … in the or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from io import BytesIO
 from uuid import uuid4
 
@@ -29,22 +28,13 @@ _ROW_GROUP = 131_072
 """Rows; a file of several groups is read by several of a warehouse's threads."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uploaded:
-    """A batch's rows in a stage."""
-
-    place: str  # the file, for SQL
-    size: int  # bytes
-
-
-def upload(work: Connected, load: Load) -> Uploaded:
-    """Brings the rows to the stage, under a name that no other file has had."""
+def upload(work: Connected, load: Load) -> str:
+    """Brings the rows to the stage, under a name that no other file has had; returns it for SQL."""
     data = BytesIO()
     pq.write_table(to_parquet(load), data, compression="zstd", row_group_size=_ROW_GROUP)
     folder, name = f"@{work.own(STAGE)}/{load.receipt.batch_id}", f"{uuid4().hex}.parquet"
-    size = data.tell()
     work.put(name, folder, data)
-    return Uploaded(place=f"{folder}/{name}", size=size)
+    return f"{folder}/{name}"
 
 
 def to_parquet(load: Load) -> pa.Table:
@@ -91,9 +81,9 @@ def make_table(work: Connected, name: str, load: Load) -> str:
     return table
 
 
-def copy(work: Connected, table: str, file: Uploaded) -> None:
+def copy(work: Connected, table: str, file: str) -> None:
     """Brings the rows from the stage into the staging table, and removes the file."""
     work.run(
-        f"COPY INTO {table} FROM {file.place} FILE_FORMAT = ({_FORMAT}) "
+        f"COPY INTO {table} FROM {file} FILE_FORMAT = ({_FORMAT}) "
         f"MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )

@@ -115,6 +115,12 @@ def _number(digits: int, scale: int) -> pa.DataType:
     return pa.decimal128(digits, scale)
 
 
+def usual(name: str) -> str:
+    """A type as Rowtrail writes it, where DESCRIBE adds the size that it has anyway."""
+    kind, size, _ = _parts(name)
+    return kind if _LENGTHS.get(kind) == size else name
+
+
 def takes(existing: str, wanted: str) -> bool:
     """Whether a column of the type `existing` takes every value of `wanted`, unchanged."""
     if existing == wanted:

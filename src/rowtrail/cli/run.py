@@ -20,6 +20,7 @@ from rowtrail.cli.common import (
     read_pipeline,
 )
 from rowtrail.cli.output import cause, count, print_json, print_table, say
+from rowtrail.pipelines.sizes import size_text
 
 if TYPE_CHECKING:
     from rowtrail.pipelines.results import CheckWarning, RunResult, StreamResult
@@ -130,7 +131,24 @@ def tell(result: RunResult) -> None:
     for name, why in result.given_up.items():
         if name not in result.streams:
             say(f"{why}\n")
+    _tell_cost(result)
     say(_last_word(result))
+
+
+def _tell_cost(result: RunResult) -> None:
+    """Of a warehouse that is billed by its use."""
+    costs = {name: one.cost for name, one in result.streams.items() if one.cost is not None}
+    if not costs:
+        return
+    print_table(
+        ("cost of", "statements", "warehouse seconds", "staged"),
+        [
+            (name, f"{one.statements:,}", f"{one.seconds:,.1f}", size_text(one.staged_bytes))
+            for name, one in costs.items()
+        ],
+        numbers=3,
+    )
+    say()
 
 
 def _state(stream: StreamResult) -> str:

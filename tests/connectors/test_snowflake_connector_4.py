@@ -1,0 +1,44 @@
+"""The destination with the older line of the connector, 4.8, whose protocol is its own.
+
+It is installed where the server that stands in for Snowflake is, and is put before the newer one in
+a process of its own. Not every test: each part of the connector that Rowtrail uses once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.snowflake_server import ENVIRONMENT
+
+TESTS = (
+    "rows_come_back or every_type_with_null or composite_keys_of_text or rows_of_every_type "
+    "or soft_delete_keeps or probe_leaves or gaps_open or second_ledger or describe "
+    "or receipts_are or null_key or in_a_schema or keys_leave_out"
+)
+RUN = """
+import sys
+packages, shadow = sys.argv[1:3]
+sys.path.insert(0, shadow)
+sys.path.append(packages)
+import snowflake.connector
+assert snowflake.connector.__version__.startswith("4.8."), snowflake.connector.__version__
+import pytest
+sys.exit(pytest.main(sys.argv[3:]))
+"""
+
+
+def test_with_connector_4(tmp_path: Path) -> None:
+    (packages,) = ENVIRONMENT.glob("lib/python*/site-packages")
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "snowflake").symlink_to(packages / "snowflake")
+    tests = Path(__file__).with_name("test_snowflake_destination.py")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, packages, shadow, "-q", "-k", TESTS, tests],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5_000:] + done.stderr[-2_000:]
