@@ -9,7 +9,7 @@ A change whose commit the source tells is an event of its own. A row as it was r
 it differs from the events beside it: if not, nothing is added. What was read just now says nothing
 of its place among events that are newer than it, and gives way to them.
 
-Both databases judge alike, in the SQL of `judge`, by tables without any column of the user's:
+All databases judge alike, in the SQL of `judge`, by tables without any column of the user's:
 
 - `asked`: the rows of the batch. Their number `n`; the record, by the number `k` of one of its rows
   in the batch; the version `e, p, o, r`; `since`, its time; `committed`, it is an event of its own;
@@ -22,6 +22,8 @@ Both databases judge alike, in the SQL of `judge`, by tables without any column 
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -36,6 +38,15 @@ AT = f"{RESERVED_PREFIX}at"
 COMMITTED = f"{RESERVED_PREFIX}committed"
 
 _VERSION = "e, p, o, r"
+
+Newer = Callable[[str, str], str]
+"""The condition that the first of two aliases of events is the newer one."""
+
+
+def newer_tuple(one: str, other: str) -> str:
+    """`Newer` where SQL compares tuples."""
+    mine, theirs = (", ".join(f"{alias}.{part}" for part in "epor") for alias in (one, other))
+    return f"({mine}) > ({theirs})"
 
 
 def times_of(load: Load) -> Times:
@@ -59,7 +70,7 @@ def check_versions_are_unique(load: Load) -> None:
         )
 
 
-def beside_them(asked: str, there: str) -> str:
+def beside_them(asked: str, there: str, newer: Newer = newer_tuple) -> str:
     """The query for `beside`. Between two rows of one record in the batch there is no other."""
     return " UNION ALL ".join(
         f"""
@@ -70,14 +81,26 @@ SELECT n, place, gone, filtered FROM (
         SELECT *, row_number() OVER (
             PARTITION BY k ORDER BY e {outer}, p {outer}, o {outer}, r {outer}) AS turn
         FROM {asked}
-    ) AS a JOIN {there} AS t ON t.k = a.k AND (t.e, t.p, t.o, t.r) {than} (a.e, a.p, a.o, a.r)
+    ) AS a JOIN {there} AS t ON t.k = a.k AND {than}
     WHERE NOT a.committed AND a.turn = 1
 ) AS ranked WHERE rank = 1"""
-        for than, order, outer in (("<", "DESC", "ASC"), (">", "ASC", "DESC"))
+        for than, order, outer in (
+            (newer("a", "t"), "DESC", "ASC"),
+            (newer("t", "a"), "ASC", "DESC"),
+        )
     )
 
 
-def judge(asked: str, there: str, beside: str, alike: str, *, fresh: bool, replaces: bool) -> str:
+def judge(
+    asked: str,
+    there: str,
+    beside: str,
+    alike: str,
+    *,
+    fresh: bool,
+    replaces: bool,
+    newer: Newer = newer_tuple,
+) -> str:
     """A query for what becomes of the rows of `asked`, and for what changes with them.
 
     Its columns: `n`, the row of the batch, or NULL for an event that is there and now ends at
@@ -88,6 +111,7 @@ def judge(asked: str, there: str, beside: str, alike: str, *, fresh: bool, repla
     """
     ordered = f"PARTITION BY k ORDER BY {_VERSION}"
     newest = "e DESC, p DESC, o DESC, r DESC"
+    until_here = "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
     return f"""
 WITH newest AS (
     SELECT * FROM (
@@ -102,7 +126,7 @@ judged AS (
         s.place AS old_place, s.gone AS old_gone, s.since AS old_since,
         CASE WHEN s.k IS NOT NULL THEN NOT {replaces}
             ELSE {fresh} AND NOT a.committed AND n.k IS NOT NULL
-                AND (n.e, n.p, n.o, n.r) > (a.e, a.p, a.o, a.r) END AS late,
+                AND {newer("n", "a")} END AS late,
         s.k IS NULL AND l.n IS NOT NULL AS same
     FROM {asked} AS a
     LEFT JOIN {there} AS s ON s.k = a.k AND s.e = a.e AND s.p = a.p AND s.o = a.o AND s.r = a.r
@@ -119,12 +143,13 @@ events AS (
     SELECT k, {_VERSION}, coalesce(old_since, since), again, n, old_place, gone, old_gone, NULL
     FROM written),
 bounded AS (
-    SELECT *, CASE WHEN fixed THEN since ELSE least(since, min(CASE WHEN fixed THEN since END)
-        OVER (PARTITION BY k ORDER BY {newest} ROWS UNBOUNDED PRECEDING)) END AS bound
+    SELECT *, CASE WHEN fixed THEN since ELSE least(since, coalesce(
+        min(CASE WHEN fixed THEN since END) OVER (PARTITION BY k ORDER BY {newest} {until_here}),
+        since)) END AS bound
     FROM events),
 timed AS (
     SELECT *, CASE WHEN fixed THEN since
-        ELSE max(bound) OVER ({ordered} ROWS UNBOUNDED PRECEDING) END AS starts
+        ELSE max(bound) OVER ({ordered} {until_here}) END AS starts
     FROM bounded),
 ended AS (SELECT *, lead(starts) OVER ({ordered}) AS ends FROM timed)
 SELECT n, false AS late, place, was_gone, starts, ends FROM ended
@@ -141,10 +166,7 @@ def last_gone(layout: Layout, key: tuple[str, ...], tombstone: str) -> str:
         return ""
     columns = [layout.column(name) for name in key]
     same = " AND ".join(f"o.{column} = {tombstone}.{column}" for column in columns)
-    this, other = (
-        ", ".join(f"{alias}.{name}" for name in VERSION_COLUMNS) for alias in (tombstone, "o")
-    )
-    newer = f"({other}) > ({this})"
+    newer = layout.newer("o", tombstone)
     return "".join(
         f" AND NOT EXISTS (SELECT 1 FROM {table.sql} AS o WHERE {same} AND {newer})"
         for table in (layout.table, layout.table.tombstones)

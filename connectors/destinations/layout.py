@@ -38,6 +38,13 @@ class Layout:
         """A column of the table, for SQL."""
         return quote(name)
 
+    def newer(self, one: str, other: str) -> str:
+        """The condition that the row `one` has a newer version than the row `other`."""
+        mine, theirs = (
+            ", ".join(f"{alias}.{name}" for name in VERSION_COLUMNS) for alias in (one, other)
+        )
+        return f"({mine}) > ({theirs})"
+
     @property
     def is_ours(self) -> bool:
         return all(name in self.types for name in VERSION_COLUMNS)

@@ -14,6 +14,7 @@ from snowflake.connector import errors as driver
 from rowtrail.connectors.base import (
     Capabilities,
     Cost,
+    Deletes,
     Fence,
     Load,
     Receipt,
@@ -25,10 +26,12 @@ from rowtrail.connectors.changes import Operation
 from rowtrail.connectors.destinations import receipts, snowflake_layout
 from rowtrail.connectors.destinations.claims import Claim
 from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
+from rowtrail.connectors.destinations.history import check_versions_are_unique
 from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, table_is_gone
 from rowtrail.connectors.destinations.owner import hold
 from rowtrail.connectors.destinations.receipts import RECEIPTS
 from rowtrail.connectors.destinations.rows_there import nothing_there, rows_there
+from rowtrail.connectors.destinations.snowflake_history import StagedHistory, tables
 from rowtrail.connectors.destinations.snowflake_keys import (
     keys_query,
     keys_schema,
@@ -143,24 +146,28 @@ class SnowflakeDestination:
         target = load.target
         check_limits(target.table, load.rows)
         _check_keys_are_set(load)
-        check_keys_are_unique(load)
+        history = target.deletes is Deletes.HISTORY
+        (check_versions_are_unique if history else check_keys_are_unique)(load)
         doing = f"write to table {target.table}"
         with self._reading(doing, load) as work:
             layout = self._layout(work, target)
-            rows = file = None
+            staged: Staged | StagedHistory | None = None
             if len(load.rows):
                 self._staged = True
                 rows = make_table(work, self._staging, load)
+                if history:
+                    staged = StagedHistory.prepare(work, layout, load, rows, self._staging)
+                else:
+                    staged = Staged(work=work, layout=layout, load=load, rows=rows)
                 file = upload(work, load)
         with self._transaction(doing, load, keep=not probe) as work:
             known = receipts.superseded_before(work, load.receipt)
             if known is not None:
                 return receipts.row_mask(known, len(load.rows))
             superseded = np.zeros(len(load.rows), dtype=np.bool_)
-            if rows is not None and file is not None:
+            if staged is not None:
                 with translated(doing, self._name, record=True):
-                    copy(work, rows, file)
-                    staged = Staged(work=work, layout=layout, load=load, rows=rows)
+                    copy(work, staged.rows, file)
                     superseded = staged.merge(_deletes(load))
             receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
             update_gaps(work, load)
@@ -209,7 +216,8 @@ class SnowflakeDestination:
         with suppress(driver.Error):
             if self._staged:
                 work = Connected(connection, self._url.schema, self._meter)
-                work.run(f"DROP TABLE IF EXISTS {work.own(self._staging)}")
+                for table in tables(self._staging, self._url.schema):
+                    work.run(f"DROP TABLE IF EXISTS {table}")
         with suppress(driver.Error):
             connection.close()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from rowtrail.connectors.base import Target
+from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.names import FILTERED, ROW
 from rowtrail.connectors.destinations.rows_there import rows_query
 from rowtrail.connectors.destinations.snowflake_layout import SnowflakeLayout
@@ -37,8 +38,9 @@ def keys_query(
     sql = (
         f"SELECT * FROM (SELECT {chosen}, TRUE AS PRESENT FROM {layout.table.sql} "
         f"WHERE {layout.is_live} AND {within} UNION ALL "
-        f"SELECT {chosen}, FALSE AS PRESENT FROM {layout.table.tombstones.sql} "
-        f"WHERE {column(FILTERED)} AND {within}) AS found ORDER BY {order} LIMIT {limit:d}"
+        f"SELECT {chosen}, FALSE AS PRESENT FROM {layout.table.tombstones.sql} AS t "
+        f"WHERE {column(FILTERED)} AND {within}{last_gone(layout, target.schema.key, 't')}"
+        f") AS found ORDER BY {order} LIMIT {limit:d}"
     )
     return sql, [*values, *values]
 

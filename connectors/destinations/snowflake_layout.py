@@ -13,17 +13,27 @@ from rowtrail.connectors.destinations.layout import (
     Layout,
     another_key,
     cannot_change,
+    check_history,
     check_names,
     key_beyond,
     not_ours,
     refused_column,
 )
-from rowtrail.connectors.destinations.names import DELETED_AT, FILTERED, VERSION_COLUMNS
+from rowtrail.connectors.destinations.names import (
+    DELETED_AT,
+    FILTERED,
+    IS_CURRENT,
+    VALID_FROM,
+    VALID_TO,
+    VERSION_COLUMNS,
+)
 from rowtrail.connectors.destinations.snowflake_sql import (
     Connected,
     SnowflakeName,
     column,
+    newer,
     stored,
+    version_of,
 )
 from rowtrail.connectors.destinations.snowflake_types import (
     INSTANT,
@@ -56,6 +66,9 @@ class SnowflakeLayout(Layout):
 
     def column(self, name: str) -> str:
         return column(name)
+
+    def newer(self, one: str, other: str) -> str:
+        return newer(version_of(one), version_of(other))
 
 
 def read_layout(work: Connected, table: SnowflakeName) -> SnowflakeLayout | None:
@@ -105,11 +118,6 @@ def plan(work: Connected, target: Target, table: SnowflakeName) -> list[str]:
     again from what is there. Raises ConfigurationError for a type that Snowflake lacks, a table
     that others made, another key, and a column whose type does not take the values.
     """
-    if target.deletes is Deletes.HISTORY:
-        raise ConfigurationError(
-            f'Stream {target.stream} has deletes = "history", which Rowtrail does not keep in '
-            f'Snowflake yet. Set "soft" or "hard", or fill a DuckDB or PostgreSQL database.'
-        )
     wanted = {stored(c.name): column_type(target.table, c) for c in target.schema.columns}
     layout = read_layout(work, table)
     tombstones = read_layout(work, table.tombstones)
@@ -123,6 +131,7 @@ def plan(work: Connected, target: Target, table: SnowflakeName) -> list[str]:
         ]
     if not layout.is_ours:
         raise not_ours(target)
+    check_history(layout, target)
     in_key = {name: wanted[name] for name in key}
     if tombstones is None:
         return [*_widen(target, layout, wanted), _create_tombstones(target, table, wanted)]
@@ -198,6 +207,9 @@ def _create(target: Target, table: SnowflakeName, wanted: Mapping[str, str]) -> 
     parts += _own_columns()
     if target.deletes is Deletes.SOFT:
         parts.append(f"{column(DELETED_AT)} {INSTANT}")
+    if target.deletes is Deletes.HISTORY:
+        parts.append(f"{column(VALID_FROM)} {INSTANT} NOT NULL")
+        parts += [f"{column(VALID_TO)} {INSTANT}", f"{column(IS_CURRENT)} BOOLEAN NOT NULL"]
     return f"CREATE TABLE {table.sql} ({', '.join(parts)})"
 
 

@@ -18,14 +18,15 @@ from rowtrail.connectors.destinations.snowflake_sql import (
     column,
     columns,
     instant,
-    not_older,
+    newer,
+    version_of,
 )
 from rowtrail.connectors.destinations.snowflake_staging import FILTERED, GONE, ROW, VERSION
 
 Mask = npt.NDArray[np.bool_]
 
 _STAGED_VERSION = tuple(f's."{part}"' for part in VERSION)
-_SUPERSEDED = not_older("t", _STAGED_VERSION, strictly=False)
+_SUPERSEDED = newer(version_of("t"), _STAGED_VERSION, or_same=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +51,15 @@ class Staged:
             f"WHERE BURIED OR NEWER"
         )
         numbers = found.column(0).cast("int64").to_numpy()
-        buried, newer = (found.column(i).to_numpy().astype(np.bool_) for i in (1, 2))
-        superseded[numbers[newer]] = True
-        if newer.any():
+        buried, late = (found.column(i).to_numpy().astype(np.bool_) for i in (1, 2))
+        superseded[numbers[late]] = True
+        if late.any():
             for table in (self.layout.table, self.layout.table.tombstones):
                 self.work.run(
                     f"DELETE FROM {self.rows} AS s USING {table.sql} AS t "
                     f"WHERE {self._same_key('t')} AND {_SUPERSEDED}"
                 )
-        if (buried & ~newer).any() or (deletes & ~superseded).any():
+        if (buried & ~late).any() or (deletes & ~superseded).any():
             self._merge_tombstones()
         if not superseded.all():
             self._merge_rows()

@@ -69,14 +69,18 @@ def instant(moment: datetime) -> str:
     return f"{quote_text(moment.isoformat())}::TIMESTAMP_TZ"
 
 
-def not_older(one: str, other: Sequence[str], *, strictly: bool) -> str:
-    """That the version of the row `one` of a table is newer than `other`, or with `strictly` false
-    the same: four columns, compared as a tuple, which Snowflake's SQL does not do."""
-    condition = "FALSE" if strictly else "TRUE"
-    for name, value in reversed(list(zip(VERSION_COLUMNS, other, strict=True))):
-        mine = f"{one}.{column(name)}"
-        condition = f"({mine} > {value} OR ({mine} = {value} AND {condition}))"
+def newer(mine: Sequence[str], theirs: Sequence[str], *, or_same: bool = False) -> str:
+    """That one version is newer than another, or with `or_same` the same: four columns of either,
+    compared as a tuple, which Snowflake's SQL does not do."""
+    condition = "TRUE" if or_same else "FALSE"
+    for one, other in reversed(list(zip(mine, theirs, strict=True))):
+        condition = f"({one} > {other} OR ({one} = {other} AND {condition}))"
     return condition
+
+
+def version_of(alias: str) -> list[str]:
+    """The version of a row of a target's table."""
+    return [f"{alias}.{column(name)}" for name in VERSION_COLUMNS]
 
 
 _WITHOUT_WAREHOUSE = ("BEGIN", "COMMIT", "ROLLBACK", "CREATE", "ALTER", "DROP", "DESCRIBE", "PUT")

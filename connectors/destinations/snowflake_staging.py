@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rowtrail.connectors.base import Load
+from rowtrail.connectors.base import Deletes, Load
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation
+from rowtrail.connectors.destinations.history import times_of
 from rowtrail.connectors.destinations.snowflake_own import STAGE
 from rowtrail.connectors.destinations.snowflake_sql import Connected
-from rowtrail.connectors.destinations.snowflake_types import column_type
+from rowtrail.connectors.destinations.snowflake_types import INSTANT, column_type
 
 VERSION = ("E", "P", "O", "R")
 GONE, FILTERED, ROW = "GONE", "FILTERED", "N"
+AT, COMMITTED = "SINCE", "COMMITTED"
 
 _FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE"
 _ROW_GROUP = 131_072
@@ -44,6 +46,9 @@ def to_parquet(load: Load) -> pa.Table:
     columns |= dict(zip(VERSION, load.versions.columns, strict=True))
     columns |= {GONE: deletes, FILTERED: load.filtered}
     columns[ROW] = pa.array(np.arange(len(load.rows), dtype=np.int64))
+    if load.target.deletes is Deletes.HISTORY:
+        times = times_of(load)
+        columns |= {AT: times.at, COMMITTED: times.committed}
     return pa.table(columns)
 
 
@@ -76,6 +81,8 @@ def make_table(work: Connected, name: str, load: Load) -> str:
     ]
     shape += [f'"{part}" NUMBER(19,0)' for part in (*VERSION, ROW)]
     shape += [f'"{part}" BOOLEAN' for part in (GONE, FILTERED)]
+    if load.target.deletes is Deletes.HISTORY:
+        shape += [f'"{AT}" {INSTANT}', f'"{COMMITTED}" BOOLEAN']
     table = work.own(name)
     work.run(f"CREATE OR REPLACE TRANSIENT TABLE {table} ({', '.join(shape)})")
     return table

@@ -143,7 +143,7 @@ def widens(existing: str, wanted: str, in_key: bool) -> bool:
     alike = have[0] == want[0] and have[0] in ("NUMBER", *_LENGTHS) and have[2] == want[2]
     if in_key and existing in _INTEGERS and wanted not in _INTEGERS:
         return False  # a record's id tells integers and decimals apart
-    return alike and wanted != existing and takes(wanted, existing)
+    return alike and takes(wanted, existing) and not takes(existing, wanted)
 
 
 def _parts(name: str) -> tuple[str, int, int]:

@@ -77,6 +77,7 @@ class Warehouse(ABC):
     zero_bytes: bool = True  # whether a text may hold U+0000
     obstacle: tuple[str, str, str]
     """What keeps column `n` of table `orders` from being widened, how it goes, words about it."""
+    slow: int = 1  # so many times as few random examples are tried
     integers_are_decimals: bool = False  # a column of integers is one of decimals without places
     wider: tuple[pa.DataType, object] = (pa.decimal128(12, 2), Decimal("0.25"))
     """What an int32 can be widened to, and a value of it that is none of int32."""
@@ -1246,7 +1247,7 @@ class DestinationConformance:
         version of each key decides, alone."""
         names = (f"orders_{number}" for number in count())
 
-        @settings(max_examples=times(12, 50), deadline=None, database=None)
+        @settings(max_examples=times(12 // warehouse.slow, 50), deadline=None, database=None)
         @given(batches=BATCHES)
         def check(batches: list[Batch]) -> None:
             name = next(names)

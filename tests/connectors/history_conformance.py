@@ -505,7 +505,7 @@ class HistoryConformance:
         """Rows, tombstones and what was superseded are what the model has."""
         names = (f"orders_{number}" for number in count())
 
-        @settings(max_examples=times(40, 1_000), deadline=None, database=None)
+        @settings(max_examples=times(40 // warehouse.slow, 1_000), deadline=None, database=None)
         @given(batches=BATCHES)
         def check(batches: list[tuple[list[Event], bool, bool]]) -> None:
             name = next(names)

@@ -19,6 +19,7 @@ class SnowflakeWarehouse(Warehouse):
     no_types = frozenset({"timestamp_ns"})
     spellings = ("ORDERS", "Orders", "public.orders", "PUBLIC.ORDERS")
     integers_are_decimals = True
+    slow = 4
 
     wider = (pa.int64(), 2**40)
 

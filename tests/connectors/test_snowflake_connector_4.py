@@ -13,9 +13,8 @@ from pathlib import Path
 from tests.snowflake_server import ENVIRONMENT
 
 TESTS = (
-    "rows_come_back or every_type_with_null or composite_keys_of_text or rows_of_every_type "
-    "or soft_delete_keeps or probe_leaves or gaps_open or second_ledger or describe "
-    "or receipts_are or null_key or in_a_schema or keys_leave_out"
+    "every_type_with_null or every_type_as_a_key or soft_delete_keeps or probe_leaves or gaps_open "
+    "or second_ledger or rows_by_composite or keys_leave_out or takes_its_place"
 )
 RUN = """
 import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .destination_conformance import DestinationConformance
+from .history_conformance import HistoryConformance
 from .snowflake_warehouse import SnowflakeWarehouse
 
 
@@ -13,5 +14,9 @@ def warehouse(snowflake_url: str) -> SnowflakeWarehouse:
     return SnowflakeWarehouse(snowflake_url)
 
 
-class TestConformance(DestinationConformance):
+class TestSnowflake(DestinationConformance):
+    pass
+
+
+class TestHistory(HistoryConformance):
     pass
