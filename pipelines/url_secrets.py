@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SECRET_OPTIONS = ("password", "sslpassword")
+_SECRET_OPTIONS = ("password", "sslpassword", "private_key_file_pwd", "token", "passcode")
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 

@@ -15,7 +15,11 @@ from rowtrail.connectors.type_names import KNOWN, parse_type, type_name
 from rowtrail.pipelines.fitting import Kind, conversions
 
 PAGE = Path(__file__).parents[2] / "docs" / "types.md"
-DESTINATIONS = {"DuckDB": "duckdb:///w.duckdb", "PostgreSQL": "postgresql://host/w"}
+DESTINATIONS = {
+    "DuckDB": "duckdb:///w.duckdb",
+    "PostgreSQL": "postgresql://host/w",
+    "Snowflake": "snowflake://account/w/public",
+}
 
 _HEAD = """# Which type becomes which
 
