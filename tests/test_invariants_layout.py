@@ -19,7 +19,11 @@ BASE_LEVEL = tuple(
     for module in ("base", "changes", "schema", "errors", "registry", "type_names")
 )
 # What a database's source and destination share: how to connect, and what its errors mean.
-SHARED = tuple(f"rowtrail.connectors.{module}" for module in ("postgres_client", "postgres_errors"))
+SHARED = tuple(
+    f"rowtrail.connectors.{database}_{module}"
+    for database in ("postgres", "snowflake")
+    for module in ("client", "errors")
+)
 HEAVY = (
     "adbc_driver_manager",
     "adbc_driver_postgresql",
@@ -30,6 +34,7 @@ HEAVY = (
     "psycopg",
     "pyarrow",
     "pydantic",
+    "snowflake",
     "sqlalchemy",
 )
 
