@@ -156,23 +156,20 @@ class StagedHistory:
         schema, table = self.load.target.schema, self.layout.table
         tombstones = table.tombstones
         until = f"{column(VALID_TO)} = x.ENDS, {column(IS_CURRENT)} = x.ENDS IS NULL"
+        # By MERGE: it takes an alias for its target, and minds two rows of the source for one row.
+        merge = f"MERGE INTO {table.sql} AS t USING"
         if ends:
             self.work.run(
-                f"UPDATE {table.sql} AS t SET {until} FROM ({self._events('h.K')}) AS x "
-                f"WHERE {self._found} AND x.MINE IS NULL"
+                f"{merge} ({self._events('h.K')}) AS x ON {self._found} AND x.MINE IS NULL "
+                f"WHEN MATCHED THEN UPDATE SET {until}"
             )
         old = self._events("v.N")
         if unburied:
             self.work.run(
-                f"DELETE FROM {tombstones.sql} AS t USING ({old}) AS x "
-                f"WHERE {self._found} AND x.WAS_GONE"
+                f"MERGE INTO {tombstones.sql} AS t USING ({old}) AS x "
+                f"ON {self._found} AND x.WAS_GONE WHEN MATCHED THEN DELETE"
             )
         names = [*schema.names, *VERSION_COLUMNS]
-        if replaced and deletes:
-            self.work.run(
-                f"DELETE FROM {table.sql} AS t USING ({old}) AS x "
-                f'WHERE {self._found} AND NOT x.WAS_GONE AND x."{GONE}"'
-            )
         if replaced:
             values = [
                 f"{column(name)} = {value}"
@@ -181,8 +178,9 @@ class StagedHistory:
             ]
             values.append(f"{column(VALID_FROM)} = x.STARTS")
             self.work.run(
-                f"UPDATE {table.sql} AS t SET {', '.join(values)}, {until} FROM ({old}) AS x "
-                f'WHERE {self._found} AND NOT x.WAS_GONE AND NOT x."{GONE}"'
+                f"{merge} ({old}) AS x ON {self._found} AND NOT x.WAS_GONE "
+                f'WHEN MATCHED AND x."{GONE}" THEN DELETE '
+                f"WHEN MATCHED THEN UPDATE SET {', '.join(values)}, {until}"
             )
         chosen = f'{self.rows} AS s JOIN {self.verdicts} AS v ON v.N = s."{ROW}" AND NOT v.LATE'
         if upserts:

@@ -56,8 +56,9 @@ class Staged:
         if late.any():
             for table in (self.layout.table, self.layout.table.tombstones):
                 self.work.run(
-                    f"DELETE FROM {self.rows} AS s USING {table.sql} AS t "
-                    f"WHERE {self._same_key('t')} AND {_SUPERSEDED}"
+                    f'DELETE FROM {self.rows} WHERE "{ROW}" IN (SELECT s."{ROW}" '
+                    f"FROM {self.rows} AS s JOIN {table.sql} AS t "
+                    f"ON {self._same_key('t')} AND {_SUPERSEDED})"
                 )
         if (buried & ~late).any() or (deletes & ~superseded).any():
             self._merge_tombstones()
