@@ -59,7 +59,7 @@ soak: .venv/installed postgres-server fakesnow
 mutations: .venv/installed postgres-server fakesnow
 	$(BIN)/python -m tests.mutations
 
-bench: .venv/installed
+bench: .venv/installed fakesnow
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -25,6 +25,7 @@ NAMES = (
     "postgres_incremental",
     "postgres_log",
     "postgres_replay",
+    "snowflake",
 )
 
 

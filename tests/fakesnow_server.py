@@ -6,9 +6,11 @@ Prints the port that it listens on, then serves until its standard input is clos
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import sys
 import threading
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -184,6 +186,9 @@ def escaped(name: str) -> str:
 
 
 def main() -> None:
+    warnings.simplefilter("ignore")
+    server.logger.setLevel(logging.ERROR)
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)
     FakeSnowflakeCursor._transform = transformed
     info_schema.insert_text_lengths_sql = quoted_lengths
     FakeSnowflakeCursor._execute = refusing

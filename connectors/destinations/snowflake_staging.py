@@ -26,17 +26,24 @@ GONE, FILTERED, ROW = "GONE", "FILTERED", "N"
 AT, COMMITTED = "SINCE", "COMMITTED"
 
 _FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE"
-_ROW_GROUP = 131_072
-"""Rows; a file of several groups is read by several of a warehouse's threads."""
 
 
 def upload(work: Connected, load: Load) -> str:
     """Brings the rows to the stage, under a name that no other file has had; returns it for SQL."""
-    data = BytesIO()
-    pq.write_table(to_parquet(load), data, compression="zstd", row_group_size=_ROW_GROUP)
+    data = write_parquet(load)
     folder, name = f"@{work.own(STAGE)}/{load.receipt.batch_id}", f"{uuid4().hex}.parquet"
     work.put(name, folder, data)
     return f"{folder}/{name}"
+
+
+def write_parquet(load: Load) -> BytesIO:
+    """The file that is uploaded."""
+    data = BytesIO()
+    rows = to_parquet(load)
+    # No two numbers of rows are alike: a dictionary of them would be written in vain.
+    with_dictionary = [name for name in rows.schema.names if name != ROW]
+    pq.write_table(rows, data, compression="zstd", use_dictionary=with_dictionary)
+    return data
 
 
 def to_parquet(load: Load) -> pa.Table:
