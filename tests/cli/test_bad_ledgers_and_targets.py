@@ -198,7 +198,7 @@ def test_a_target_that_is_no_duckdb_file(place: Place, content: str | None, word
         ("duckdb://target.duckdb", "duckdb:///warehouse.duckdb"),
         ("duckdb:///missing/target.duckdb", "does not exist"),
         ("duckdb:///target.duckdb?color=red", "color"),
-        ("snowflake://account/db", "snowflake:// is not a destination"),
+        ("bigquery://project/data", "bigquery:// is not a destination"),
     ],
 )
 def test_a_wrong_url(place: Place, url: str, words: str) -> None:

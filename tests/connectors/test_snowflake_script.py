@@ -16,7 +16,7 @@ from rowtrail.connectors.base import Deletes
 from rowtrail.connectors.destinations.snowflake_sql import Connected
 from rowtrail.connectors.errors import RecordError
 
-from .builders import delete, load_of, orders, upsert
+from .builders import delete, load_of, orders, receipt_of, upsert
 from .snowflake_warehouse import SnowflakeWarehouse
 
 NEWER = (
@@ -109,11 +109,13 @@ def without_names(sql: str) -> str:
 def test_the_script_of_a_batch(warehouse: SnowflakeWarehouse, said: Said) -> None:
     target = orders(Deletes.HARD)
     warehouse.alter(target)
-    warehouse.load(target, upsert(1, id=1, note="a"))
+    first, second = (receipt_of(sequence=number) for number in (1, 2))
+    warehouse.write(load_of(target, upsert(1, id=1, note="a"), receipt=first))
     destination = warehouse.open()
     said.clear()
+    rows = [upsert(2, id=1, note="b"), delete(2, id=2)]
     try:
-        destination.write(load_of(target, upsert(2, id=1, note="b"), delete(2, id=2)))
+        destination.write(load_of(target, *rows, receipt=second))
     finally:
         assert [without_names(sql) for sql, _ in said] == BATCH
         destination.close()
