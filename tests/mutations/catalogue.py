@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 _DUCKDB = "tests/connectors/test_duckdb_destination.py::TestDuckdb::"
+_SNOWFLAKE = "tests/connectors/test_snowflake_destination.py::TestSnowflake::"
 _POSTGRES = "tests/connectors/test_postgres_destination.py::TestPostgres::"
 _PIPELINES = "tests/pipelines/"
 _FAILED = _PIPELINES + "test_failed_records.py::"
@@ -269,6 +270,22 @@ MUTATIONS = (
         before=" or (in_key and existing in _INTEGERS and wanted not in _INTEGERS):",
         after=":",
         tests=(_DUCKDB + "test_a_key_does_not_become_one_of_another_kind",),
+    ),
+    Mutation(
+        name="snowflake-takes-an-equal-version",
+        bug="Snowflake merges a version that it has already, so that a late replay changes a row.",
+        path="connectors/destinations/snowflake_merge.py",
+        before="_STAGED_VERSION, or_same=True)",
+        after="_STAGED_VERSION, or_same=False)",
+        tests=(_SNOWFLAKE + "test_an_equal_version_is_superseded",),
+    ),
+    Mutation(
+        name="ddl-in-a-transaction",
+        bug="A table is dropped in a transaction, which Snowflake would commit half done.",
+        path="connectors/destinations/snowflake.py",
+        before="        with self._reading(doing) as work:\n            stream.clear(work, table)",
+        after="        with self._transaction(doing) as work:\n            stream.clear(work, table)",
+        tests=(_SNOWFLAKE + "test_a_table_that_was_dropped_goes_to_who_makes_it_again",),
     ),
     Mutation(
         name="any-type-may-be-asked",
