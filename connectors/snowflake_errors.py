@@ -68,6 +68,13 @@ _ADVICE: tuple[tuple[frozenset[int], type[RowtrailError], str], ...] = (
     ),
     (frozenset({90105, 90106}), ConfigurationError, "Name database and schema in the URL."),
 )
+_NO_ANSWER = (0, 4, 250001, 250003)
+"""Of the connector itself: sign-in and requests, for whatever reason."""
+_UNREACHABLE = re.compile(
+    r"failed after retries|refused|timed out|timeout|unreachable|resolve|name or service|dns"
+    r"|could not connect|connection (?:reset|aborted|closed)",
+    re.I,
+)
 _NOT_NULL = 100072
 _ABOUT_VALUES = ("22", "23")  # SQLSTATE: data, constraints
 _COLUMN = re.compile(r'column[^"\n]{0,20}"([^"]+)"|constraint failed: \w+\.(\w+)', re.I)
@@ -117,6 +124,11 @@ def translate(
                 column=column,
             )
     sentence = f"{failed}: {words}."
+    if code in _NO_ANSWER and _UNREACHABLE.search(words):
+        return TransientError(
+            f"{sentence} Check the account (and host and port, if given) in the URL, and the "
+            f"network; then try again."
+        )
     for codes, family, advice in _ADVICE:
         if code in codes:
             return family(f"{sentence} {advice}")

@@ -112,7 +112,7 @@ def test_which_type_takes_which(existing: str, wanted: str, taken: bool, widened
         (pa.timestamp("ms", tz="UTC"), [datetime.min], -62_135_596_800_001),
         (pa.time64("us"), [0], 86_400_000_000),
     ],
-    ids=str,
+    ids=["text", "text of two bytes", "blob", "date", "time stamp", "instant", "time"],
 )
 def test_values_that_no_column_holds(
     kind: pa.DataType, good: Sequence[object], bad: object
@@ -165,6 +165,31 @@ def test_an_error_about_a_value_keeps_the_value_to_itself() -> None:
     assert "secret" not in str(told)
 
 
-def test_a_connection_that_is_cut_may_come_back() -> None:
-    error = driver.OperationalError(msg="Failed to execute request: timed out", errno=250003)
-    assert isinstance(translate(error, "connect", "acme/SHOP/PUBLIC"), TransientError)
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (250003, "Failed to execute request: timed out"),
+        (250001, "Failed to login: HTTP request failed after retries: Connection refused"),
+        (4, "HTTP request failed after retries: query request"),
+    ],
+)
+def test_a_connection_that_is_cut_may_come_back(code: int, words: str) -> None:
+    error = driver.OperationalError(msg=words, errno=code)
+    told = translate(error, "connect", "acme/SHOP/PUBLIC")
+    assert isinstance(told, TransientError)
+    assert "the network" in str(told)
+
+
+def test_a_sign_in_that_is_refused_is_no_lost_connection() -> None:
+    error = driver.DatabaseError(msg="Incorrect username or password", errno=250001)
+    told = translate(error, "connect", "acme/SHOP/PUBLIC")
+    assert isinstance(told, ConfigurationError)
+    assert "how the user signs in" in str(told)
+
+
+def test_a_server_that_is_not_there() -> None:
+    """The connector's own words, of whichever line it is."""
+    url = "snowflake://me:secret@acme/shop/public?host=127.0.0.1&port=9&protocol=http"
+    with pytest.raises(TransientError, match="the network") as caught:
+        SnowflakeUrl(url).connect()
+    assert "secret" not in str(caught.value)

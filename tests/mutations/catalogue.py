@@ -283,8 +283,8 @@ MUTATIONS = (
         name="ddl-in-a-transaction",
         bug="A table is dropped in a transaction, which Snowflake would commit half done.",
         path="connectors/destinations/snowflake.py",
-        before="        with self._reading(doing) as work:\n            stream.clear(work, table)",
-        after="        with self._transaction(doing) as work:\n            stream.clear(work, table)",
+        before="self._reading(doing) as work:\n            stream.clear(work, table)",
+        after="self._transaction(doing) as work:\n            stream.clear(work, table)",
         tests=(_SNOWFLAKE + "test_a_table_that_was_dropped_goes_to_who_makes_it_again",),
     ),
     Mutation(
