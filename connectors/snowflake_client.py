@@ -30,6 +30,7 @@ SESSION: Mapping[str, object] = {
     "ERROR_ON_NONDETERMINISTIC_MERGE": True,
     "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
     "LOCK_TIMEOUT": LOCK_TIMEOUT,
+    "ABORT_DETACHED_QUERY": True,
     "CLIENT_TELEMETRY_ENABLED": False,
 }
 """Of every session, whatever account, user and role prefer."""

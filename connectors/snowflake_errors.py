@@ -53,7 +53,12 @@ _ADVICE: tuple[tuple[frozenset[int], type[RowtrailError], str], ...] = (
         "A resource monitor has suspended the warehouse: raise its quota or wait until it begins "
         "anew.",
     ),
-    (frozenset({625, 626, 616}), TransientError, "Another transaction was in the way; try again."),
+    (
+        frozenset({625, 626, 616}),
+        TransientError,
+        "Another transaction was in the way; try again. SHOW LOCKS tells whose it is, and SELECT "
+        "SYSTEM$ABORT_TRANSACTION(…) ends one whose process is gone.",
+    ),
     (frozenset({604}), TransientError, "Somebody cancelled the statement; it can be tried again."),
     (
         frozenset({630}),

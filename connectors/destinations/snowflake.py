@@ -210,16 +210,21 @@ class SnowflakeDestination:
 
     def close(self) -> None:
         """May be called twice."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        with suppress(driver.Error):
-            if self._staged:
-                work = Connected(connection, self._url.schema, self._meter)
+        connection = self._connection
+        if connection is not None and self._staged:
+            work = Connected(connection, self._url.schema, self._meter)
+            with suppress(driver.Error):
                 for table in tables(self._staging, self._url.schema):
                     work.run(f"DROP TABLE IF EXISTS {table}")
-        with suppress(driver.Error):
-            connection.close()
+            self._staged = False
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The next call opens another session; the staging table waits for it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(driver.Error):
+                connection.close()
 
     @contextmanager
     def _reading(self, doing: str, load: Load | None = None) -> Iterator[Connected]:
@@ -230,7 +235,7 @@ class SnowflakeDestination:
                 tag = _tag(self._fence, load)
                 yield Connected(self._connection, self._url.schema, self._meter, tag)
         except TransientError:
-            self.close()  # what may have been lost is opened anew
+            self._let_go()  # what may have been lost
             raise
 
     @contextmanager

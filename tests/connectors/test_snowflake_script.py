@@ -157,3 +157,17 @@ def test_a_value_that_the_table_refuses_leaves_nothing(warehouse: SnowflakeWareh
     finally:
         destination.close()
     assert warehouse.notes() == {1: "a"}
+
+
+def test_a_session_that_is_gone_is_opened_anew(warehouse: SnowflakeWarehouse) -> None:
+    target = orders()
+    warehouse.alter(target)
+    destination = warehouse.open()
+    try:
+        destination.write(load_of(target, upsert(1, id=1, note="a")))
+        assert destination._connection is not None
+        destination._connection.close()
+        destination.write(load_of(target, upsert(1, id=2, note="b")))
+    finally:
+        destination.close()
+    assert warehouse.notes() == {1: "a", 2: "b"}
