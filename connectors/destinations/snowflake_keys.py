@@ -11,15 +11,12 @@ from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.names import FILTERED, ROW
 from rowtrail.connectors.destinations.rows_there import rows_query
 from rowtrail.connectors.destinations.snowflake_layout import SnowflakeLayout
-from rowtrail.connectors.destinations.snowflake_sql import column, stored
+from rowtrail.connectors.destinations.snowflake_sql import MOST_ROWS, column, stored
 from rowtrail.connectors.destinations.snowflake_types import arrow_type, column_type
 
 Key = tuple[object, ...]
 Query = tuple[str, list[object]]
 """A statement and the values for its marks."""
-
-_MOST_ROWS = 10_000
-"""Of one VALUES: Snowflake takes 16,384 expressions in a list."""
 
 
 def keys_schema(target: Target) -> pa.Schema:
@@ -90,8 +87,8 @@ def read_rows_query(layout: SnowflakeLayout, target: Target, keys: pa.RecordBatc
     chosen += f", COLUMN{len(key) + 1} AS {ROW}"
     marks = "?, " * len(key)
     selects = []
-    for at in range(0, max(len(keys), 1), _MOST_ROWS):
-        stop = min(at + _MOST_ROWS, len(keys))
+    for at in range(0, max(len(keys), 1), MOST_ROWS):
+        stop = min(at + MOST_ROWS, len(keys))
         rows = ", ".join(f"({marks}{number})" for number in range(at, stop))
         selects.append(f"SELECT {chosen} FROM VALUES {rows}")
     columns = {

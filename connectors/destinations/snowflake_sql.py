@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
 
-_MOST_ROWS = 10_000
+MOST_ROWS = 10_000
 """Of one VALUES: Snowflake takes 16,384 expressions in a list."""
 
 
@@ -131,8 +131,8 @@ class Connected:
         rows = list(zip(*columns.values(), strict=True))
         marks = f"({', '.join('?' for _ in kinds)})"
         selects = [
-            f"SELECT {chosen} FROM VALUES {', '.join([marks] * len(rows[at : at + _MOST_ROWS]))}"
-            for at in range(0, len(rows), _MOST_ROWS)
+            f"SELECT {chosen} FROM VALUES {', '.join([marks] * len(rows[at : at + MOST_ROWS]))}"
+            for at in range(0, len(rows), MOST_ROWS)
         ]
         return f"({' UNION ALL '.join(selects)})", [value for row in rows for value in row]
 

@@ -75,8 +75,6 @@ class Warehouse(ABC):
 
     no_types: frozenset[str] = frozenset()  # names in EDGE_VALUES that the database cannot hold
     zero_bytes: bool = True  # whether a text may hold U+0000
-    obstacle: tuple[str, str, str]
-    """What keeps column `n` of table `orders` from being widened, how it goes, words about it."""
     slow: int = 1  # so many times as few random examples are tried
     integers_are_decimals: bool = False  # a column of integers is one of decimals without places
     wider: tuple[pa.DataType, object] = (pa.decimal128(12, 2), Decimal("0.25"))
@@ -93,10 +91,6 @@ class Warehouse(ABC):
     @abstractmethod
     def run(self, sql: str) -> None:
         """As a user of the target would, in SQL that all databases understand."""
-
-    @abstractmethod
-    def add_check(self, table: str, condition: str) -> None:
-        """Puts a CHECK constraint on a table that Rowtrail made."""
 
     def names_held(self, names: Sequence[str]) -> list[str]:
         """Those of the names that a column can have."""
@@ -135,15 +129,6 @@ class Warehouse(ABC):
             for load in loads:
                 superseded = destination.write(load, probe=probe)
             return superseded.to_pylist()
-        finally:
-            destination.close()
-
-    def refused(self, load: Load) -> list[int]:
-        """What the destination says of the load; only of one that can tell."""
-        destination = self.open()
-        try:
-            assert isinstance(destination, TellsRefused)
-            return list(destination.refused(load))
         finally:
             destination.close()
 
@@ -200,6 +185,26 @@ class Warehouse(ABC):
             )
             for i, key in enumerate(found.rows["id"].to_pylist())
         ]
+
+
+class RuledWarehouse(Warehouse):
+    """One whose tables can have rules for their rows, and things that depend on their columns."""
+
+    obstacle: tuple[str, str, str]
+    """What keeps column `n` of table `orders` from being widened, how it goes, words about it."""
+
+    @abstractmethod
+    def add_check(self, table: str, condition: str) -> None:
+        """Puts a CHECK constraint on a table that Rowtrail made."""
+
+    def refused(self, load: Load) -> list[int]:
+        """What the destination says of the load; only of one that can tell."""
+        destination = self.open()
+        try:
+            assert isinstance(destination, TellsRefused)
+            return list(destination.refused(load))
+        finally:
+            destination.close()
 
 
 @dataclass(frozen=True)
@@ -1310,7 +1315,7 @@ class RulesConformance:
     """Likewise, for databases whose tables have rules for their rows, and objects that depend on
     the type of a column."""
 
-    def test_what_is_in_the_way_of_widening(self, warehouse: Warehouse) -> None:
+    def test_what_is_in_the_way_of_widening(self, warehouse: RuledWarehouse) -> None:
         """The database's words, and nothing is changed; without it the column is widened."""
         narrow = target_of({"id": pa.int64(), "n": pa.int32(), "m": pa.int32()})
         wide = target_of({"id": pa.int64(), "n": pa.int64(), "m": pa.int64(), "o": pa.int32()})
@@ -1332,7 +1337,9 @@ class RulesConformance:
         rows = warehouse.rows()
         assert [(rows[i]["n"], rows[i]["m"]) for i in (1, 2)] == [(7, 6), (2**40, 1)]
 
-    def test_a_row_that_breaks_a_check_leaves_nothing_behind(self, warehouse: Warehouse) -> None:
+    def test_a_row_that_breaks_a_check_leaves_nothing_behind(
+        self, warehouse: RuledWarehouse
+    ) -> None:
         target = orders()
         warehouse.alter(target)
         warehouse.load(target, upsert(1, id=1, note="good"))
@@ -1351,7 +1358,7 @@ class RulesConformance:
         assert warehouse.table("_rowtrail_gaps").num_rows == 0
         assert warehouse.load(target, rows[0]) == [False]
 
-    def test_rows_that_a_rule_refuses_are_told_all_at_once(self, warehouse: Warehouse) -> None:
+    def test_rows_that_a_rule_refuses_are_told_all_at_once(self, warehouse: RuledWarehouse) -> None:
         target = orders()
         warehouse.alter(target)
         warehouse.add_check("orders", "note <> 'bad'")
@@ -1376,7 +1383,9 @@ class RulesConformance:
         assert warehouse.refused(load_of(target, delete(2, id=1), delete(2, id=9))) == []
         assert warehouse.rows() == before
 
-    def test_a_rule_that_cannot_be_looked_at_is_passed_over(self, warehouse: Warehouse) -> None:
+    def test_a_rule_that_cannot_be_looked_at_is_passed_over(
+        self, warehouse: RuledWarehouse
+    ) -> None:
         """It is about a column that no stream brings, or fails by itself."""
         target = orders()
         warehouse.alter(target)
@@ -1386,7 +1395,7 @@ class RulesConformance:
         load = load_of(target, upsert(1, id=1, note="word"), upsert(1, id=100, note="word"))
         assert warehouse.refused(load) == [1]
 
-    def test_a_rule_over_expressions_and_odd_names(self, warehouse: Warehouse) -> None:
+    def test_a_rule_over_expressions_and_odd_names(self, warehouse: RuledWarehouse) -> None:
         target = target_of({"the id": pa.int64(), 'a "b"': pa.string()}, key=["the id"])
         warehouse.alter(target)
         warehouse.add_check("orders", '"the id" <> 7')
@@ -1400,7 +1409,7 @@ class RulesConformance:
         assert warehouse.refused(load_of(target, *rows)) == [0, 3]
 
     def test_what_the_table_has_already_may_be_told_and_is_not_refused(
-        self, warehouse: Warehouse
+        self, warehouse: RuledWarehouse
     ) -> None:
         """Only a write knows the fence."""
         target = orders()
@@ -1411,7 +1420,7 @@ class RulesConformance:
         assert warehouse.refused(load) == [0]
         assert warehouse.write(load) == [True]
 
-    def test_rows_that_collide_only_together(self, warehouse: Warehouse) -> None:
+    def test_rows_that_collide_only_together(self, warehouse: RuledWarehouse) -> None:
         target = orders()
         warehouse.alter(target)
         warehouse.run("CREATE UNIQUE INDEX one_note ON orders (note)")
@@ -1423,7 +1432,7 @@ class RulesConformance:
         assert "secret" not in str(caught.value)
         assert warehouse.rows() == {}
 
-    def test_rows_may_swap_unique_values(self, warehouse: Warehouse) -> None:
+    def test_rows_may_swap_unique_values(self, warehouse: RuledWarehouse) -> None:
         target = orders()
         warehouse.alter(target)
         warehouse.run("CREATE UNIQUE INDEX one_note ON orders (note)")

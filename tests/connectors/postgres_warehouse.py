@@ -13,10 +13,10 @@ from rowtrail.connectors.base import Fence
 from rowtrail.connectors.destinations.postgres import PostgresDestination
 
 from .builders import FENCE
-from .destination_conformance import Warehouse
+from .destination_conformance import RuledWarehouse
 
 
-class PostgresWarehouse(Warehouse):
+class PostgresWarehouse(RuledWarehouse):
     no_types = frozenset({"timestamp_ns"})
     obstacle = ("CREATE VIEW odd AS SELECT n FROM orders", "DROP VIEW odd", "view odd")
     spellings = ("public.orders",)

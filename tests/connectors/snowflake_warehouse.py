@@ -66,6 +66,3 @@ class SnowflakeWarehouse(Warehouse):
             return Widening.NOTHING
         scales = [getattr(one, "scale", 0) for one in (existing, wanted)]
         return Widening.IN_PLACE if scales[0] == scales[1] else Widening.REFUSED
-
-    def add_check(self, table: str, condition: str) -> None:
-        raise NotImplementedError("Snowflake has no rules for the rows of a table")

@@ -39,13 +39,13 @@ from rowtrail.connectors.errors import (
 from tests.duckdb_files import look_into, write_into
 
 from .builders import FENCE, delete, load_of, orders, target_of, upsert
-from .destination_conformance import DestinationConformance, RulesConformance, Warehouse
+from .destination_conformance import DestinationConformance, RuledWarehouse, RulesConformance
 from .history_conformance import HistoryConformance
 
 ROOT = Path(__file__).parents[2]
 
 
-class DuckdbWarehouse(Warehouse):
+class DuckdbWarehouse(RuledWarehouse):
     obstacle = ("CREATE INDEX odd ON orders (n)", "DROP INDEX odd", "an index depends on it")
     spellings = ("ORDERS", "main.orders", "Main.Orders", "warehouse.orders")
 
