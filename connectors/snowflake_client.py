@@ -83,7 +83,7 @@ class SnowflakeUrl:
                 f"option of it. Known are: {', '.join(OPTIONS)}."
             )
         self.database, self.schema = (fold(part) for part in path)
-        account = (parts.hostname or "") if "." not in (parts.hostname or "") else parts.hostname
+        account = parts.hostname or ""
         if not account and "connection_name" not in options:
             raise ConfigurationError(
                 "The snowflake:// URL names no account. Write snowflake://user@account/database/"
@@ -111,11 +111,6 @@ class SnowflakeUrl:
     def name(self) -> str:
         """Account, database and schema, for messages: no user, no secret."""
         return f"{self._account}/{self.database}/{self.schema}"
-
-    @property
-    def place(self) -> str:
-        """The schema, for SQL."""
-        return f"{quote_exactly(self.database)}.{quote_exactly(self.schema)}"
 
     def connect(self) -> SnowflakeConnection:
         """A connection in autocommit, with `?` for values. Raises as `translated` says."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import uvicorn
 from fakesnow import arrow, info_schema, transforms
 from fakesnow.cursor import FakeSnowflakeCursor
+from fakesnow.transforms import stage
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 from starlette.requests import Request
@@ -89,8 +91,11 @@ DDL = (exp.Create, exp.Alter, exp.Drop)
 def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     """Refuses DDL in a transaction, which Snowflake would commit at once, and a MERGE in which two
     rows of the source match one row: an error there, and here a matter of chance."""
-    statement = server.parse_one(command)
     connection = cursor._conn
+    if command.startswith("REMOVE "):
+        remove_file(connection, command.partition("@")[2])
+        command = "SELECT 'removed' AS result"
+    statement = server.parse_one(command)
     if isinstance(statement, DDL) and getattr(connection, "rowtrail_open", False):
         raise ProgrammingError(
             msg=f"DDL in a transaction would commit it: {command[:80]}", errno=1, sqlstate="0A000"
@@ -103,6 +108,13 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     elif isinstance(statement, (exp.Commit, exp.Rollback)):
         connection.rowtrail_open = False
     return done
+
+
+def remove_file(connection: Any, place: str) -> None:
+    """REMOVE of one file, which fakesnow does not know."""
+    name, _, path = place.partition("/")
+    parts = stage.parts_from_var(name, connection.database, connection.schema)
+    Path(stage.internal_dir(".".join(parts)), path).unlink(missing_ok=True)
 
 
 def refuse_duplicates(cursor: Any, merge: exp.Merge) -> None:
@@ -155,6 +167,7 @@ def transformed(cursor: Any, statement: exp.Expression, params: Any) -> exp.Expr
         lambda e: transforms.set_schema(e, current_database=database),
         lambda e: transforms.create_database(e, db_path=cursor._conn.db_path),
         lambda e: transforms.create_stage(e, database, schema),
+        lambda e: transforms.list_stage(e, database, schema, cursor._conn.table_stages),
         lambda e: transforms.put_stage(e, database, schema, params, cursor._conn.table_stages),
         lambda e: transforms.create_table_as(e, cursor._duck_conn),
     ):

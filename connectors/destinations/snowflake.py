@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -55,7 +55,7 @@ from rowtrail.connectors.destinations.snowflake_sql import (
     stored,
     transaction,
 )
-from rowtrail.connectors.destinations.snowflake_staging import copy, make_table, upload
+from rowtrail.connectors.destinations.snowflake_staging import copy, make_table, uploaded
 from rowtrail.connectors.destinations.snowflake_types import (
     check_limits,
     snowflake_type,
@@ -149,7 +149,7 @@ class SnowflakeDestination:
         history = target.deletes is Deletes.HISTORY
         (check_versions_are_unique if history else check_keys_are_unique)(load)
         doing = f"write to table {target.table}"
-        with self._reading(doing, load) as work:
+        with self._reading(doing, load) as work, ExitStack() as stack:
             layout = self._layout(work, target)
             staged: Staged | StagedHistory | None = None
             if len(load.rows):
@@ -159,18 +159,18 @@ class SnowflakeDestination:
                     staged = StagedHistory.prepare(work, layout, load, rows, self._staging)
                 else:
                     staged = Staged(work=work, layout=layout, load=load, rows=rows)
-                file = upload(work, load)
-        with self._transaction(doing, load, keep=not probe) as work:
-            known = receipts.superseded_before(work, load.receipt)
-            if known is not None:
-                return receipts.row_mask(known, len(load.rows))
-            superseded = np.zeros(len(load.rows), dtype=np.bool_)
-            if staged is not None:
-                with translated(doing, self._name, record=True):
-                    copy(work, staged.rows, file)
-                    superseded = staged.merge(_deletes(load))
-            receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
-            update_gaps(work, load)
+                file = stack.enter_context(uploaded(work, load))
+            with self._transaction(doing, load, keep=not probe) as work:
+                known = receipts.superseded_before(work, load.receipt)
+                if known is not None:
+                    return receipts.row_mask(known, len(load.rows))
+                superseded = np.zeros(len(load.rows), dtype=np.bool_)
+                if staged is not None:
+                    with translated(doing, self._name, record=True):
+                        copy(work, staged.rows, file)
+                        superseded = staged.merge(_deletes(load))
+                receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
+                update_gaps(work, load)
         return pa.array(superseded)
 
     def receipts(self) -> list[Receipt]:

@@ -83,7 +83,17 @@ def version_of(alias: str) -> list[str]:
     return [f"{alias}.{column(name)}" for name in VERSION_COLUMNS]
 
 
-_WITHOUT_WAREHOUSE = ("BEGIN", "COMMIT", "ROLLBACK", "CREATE", "ALTER", "DROP", "DESCRIBE", "PUT")
+_WITHOUT_WAREHOUSE = (
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "DESCRIBE",
+    "PUT",
+    "REMOVE",
+)
 """First words of statements that Snowflake's own services carry out; all others need a warehouse.
 https://docs.snowflake.com/en/user-guide/cost-understanding-compute"""
 

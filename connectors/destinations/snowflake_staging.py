@@ -6,6 +6,8 @@ Names of users are not in either: the stream's columns are C0, C1, … in the or
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from snowflake.connector import errors as driver
 
 from rowtrail.connectors.base import Deletes, Load
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation
@@ -28,12 +31,20 @@ AT, COMMITTED = "SINCE", "COMMITTED"
 _FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE"
 
 
-def upload(work: Connected, load: Load) -> str:
-    """Brings the rows to the stage, under a name that no other file has had; returns it for SQL."""
-    data = write_parquet(load)
+@contextmanager
+def uploaded(work: Connected, load: Load) -> Iterator[str]:
+    """The rows as a file in the stage, for SQL, under a name that no other file has had.
+
+    It is removed in the end, whatever became of it: by itself a COPY removes only what it has
+    loaded, and not what it has refused.
+    """
     folder, name = f"@{work.own(STAGE)}/{load.receipt.batch_id}", f"{uuid4().hex}.parquet"
-    work.put(name, folder, data)
-    return f"{folder}/{name}"
+    work.put(name, folder, write_parquet(load))
+    try:
+        yield f"{folder}/{name}"
+    finally:
+        with suppress(driver.Error):
+            work.run(f"REMOVE {folder}/{name}")
 
 
 def write_parquet(load: Load) -> BytesIO:
@@ -96,8 +107,8 @@ def make_table(work: Connected, name: str, load: Load) -> str:
 
 
 def copy(work: Connected, table: str, file: str) -> None:
-    """Brings the rows from the stage into the staging table, and removes the file."""
+    """Brings the rows from the stage into the staging table."""
     work.run(
         f"COPY INTO {table} FROM {file} FILE_FORMAT = ({_FORMAT}) "
-        f"MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
+        f"MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
     )

@@ -39,7 +39,7 @@ BATCH = [
     "OR (pipeline = ? AND stream = ? AND sequence = ?)",
     'COPY INTO "PUBLIC"."STAGING" FROM @"PUBLIC"."_ROWTRAIL_STAGE"/BATCH/FILE.parquet '
     "FILE_FORMAT = (TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE) "
-    "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT PURGE = TRUE",
+    "MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT",
     'SELECT "N", BURIED, NEWER FROM (SELECT s."N", False AS BURIED, '
     f'{NEWER} AS NEWER FROM "PUBLIC"."STAGING" AS s JOIN "PUBLIC"."ORDERS" AS t '
     'ON t."ID" = s."C0" UNION ALL SELECT s."N", True AS BURIED, '
@@ -69,6 +69,7 @@ BATCH = [
     "coalesce(CAST(? AS TIMESTAMPTZ), loaded_up_to), gaps = (SELECT count(*) FROM "
     '"PUBLIC"."_ROWTRAIL_GAPS" WHERE table_name = ?), updated_at = ? WHERE table_name = ?',
     "COMMIT",
+    'REMOVE @"PUBLIC"."_ROWTRAIL_STAGE"/BATCH/FILE.parquet',
 ]
 
 Said = list[tuple[str, Any]]
@@ -135,11 +136,19 @@ def test_each_statement_of_a_batch_is_tagged(warehouse: SnowflakeWarehouse, said
     assert tags == {"rowtrail;pipeline=shop;run=run-1;stream=orders"}
 
 
-def test_what_is_staged_is_removed(warehouse: SnowflakeWarehouse, said: Said) -> None:
-    """The staging table with the destination, the file by the COPY that read it."""
-    target = orders()
+@pytest.mark.parametrize("deletes", list(Deletes))
+def test_what_is_staged_is_removed(warehouse: SnowflakeWarehouse, deletes: Deletes) -> None:
+    """The file after its batch, whatever became of that, and the tables with the destination."""
+    target = orders(deletes)
     warehouse.alter(target)
-    warehouse.load(target, upsert(1, id=1, note="a"))
+    batch = load_of(target, upsert(1, id=1, note="a"))
+    warehouse.write(batch)
+    warehouse.write(batch)
+    warehouse.write(load_of(target, upsert(2, id=1, note="b")), probe=True)
+    warehouse.run("ALTER TABLE orders ALTER COLUMN note SET NOT NULL")
+    with pytest.raises(RecordError):
+        warehouse.write(load_of(target, upsert(3, id=1, note=None)))
+    assert warehouse.query('LIST @"PUBLIC"."_ROWTRAIL_STAGE"') == []
     tables = warehouse.query("SELECT table_name FROM information_schema.tables")
     assert not [name for (name,) in tables if "STAGING" in name]
 
