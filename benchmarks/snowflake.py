@@ -34,7 +34,7 @@ from rowtrail.connectors.changes import (
     constant_operations,
     constant_versions,
 )
-from rowtrail.connectors.destinations.snowflake_staging import write_parquet
+from rowtrail.connectors.destinations.snowflake_staging import parts, to_parquet, write_parquet
 from rowtrail.connectors.destinations.snowflake_types import check_limits
 
 ROWS = 1_000_000
@@ -80,7 +80,8 @@ def main(settings: Settings) -> Report:
 
     def staged() -> None:
         check_limits(load.target.table, load.rows)
-        sizes[STAGED] = write_parquet(load).tell()
+        files = [write_parquet(part) for part in parts(to_parquet(load, load.receipt.written_at))]
+        sizes[STAGED] = sum(file.tell() for file in files)
 
     def floor() -> None:
         data = BytesIO()

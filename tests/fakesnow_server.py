@@ -93,7 +93,7 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     rows of the source match one row: an error there, and here a matter of chance."""
     connection = cursor._conn
     if command.startswith("REMOVE "):
-        remove_file(connection, command.partition("@")[2])
+        remove_files(connection, command.partition("@")[2])
         command = "SELECT 'removed' AS result"
     statement = server.parse_one(command)
     if isinstance(statement, DDL) and getattr(connection, "rowtrail_open", False):
@@ -110,11 +110,14 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     return done
 
 
-def remove_file(connection: Any, place: str) -> None:
-    """REMOVE of one file, which fakesnow does not know."""
+def remove_files(connection: Any, place: str) -> None:
+    """REMOVE, which fakesnow does not know: of all files whose names in the stage begin so."""
     name, _, path = place.partition("/")
     parts = stage.parts_from_var(name, connection.database, connection.schema)
-    Path(stage.internal_dir(".".join(parts)), path).unlink(missing_ok=True)
+    folder = Path(stage.internal_dir(".".join(parts)))
+    for file in folder.rglob("*"):
+        if file.is_file() and str(file.relative_to(folder)).startswith(path):
+            file.unlink()
 
 
 def refuse_duplicates(cursor: Any, merge: exp.Merge) -> None:

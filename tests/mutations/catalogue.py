@@ -345,4 +345,35 @@ MUTATIONS = (
             "at_once",
         ),
     ),
+    Mutation(
+        name="asked-before-it-is-durable",
+        bug="What is known is told to a capture while changes that it is about are gathered.",
+        path="pipelines/read_ahead.py",
+        before="            if is_about(self._gatherer.parts):\n",
+        after="            if False:\n",
+        tests=(
+            _PIPELINES
+            + "test_read_ahead.py::test_what_a_question_is_about_is_durable_before_it_is_answered",
+        ),
+    ),
+    Mutation(
+        name="first-read-knows-nothing-of-itself",
+        bug="A first read is told that the target has none of the keys that it has given.",
+        path="pipelines/first_read.py",
+        before="            return self._given is None or not self._given.may_have(after, upto)\n",
+        after="            return True\n",
+        tests=(_PIPELINES + "test_first_read.py::test_only_what_was_given_is_asked_for",),
+    ),
+    Mutation(
+        name="ahead-of-what-is-held-back",
+        bug="What was made of a batch ahead is loaded although a record of it has to wait.",
+        path="pipelines/commit.py",
+        before="        if ahead is None or lane.held.all():\n",
+        after="        if ahead is None:\n",
+        tests=(
+            _PIPELINES
+            + "test_snowflake_target.py::test_what_was_made_ahead_is_made_again_where_a_record_"
+            "is_held_back",
+        ),
+    ),
 )
