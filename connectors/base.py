@@ -86,6 +86,11 @@ class Known(Protocol):
         ...
 
 
+def known_schema(schema: TableSchema) -> pa.Schema:
+    """Of what `Known.keys` and `Destination.keys` give for a table of this schema."""
+    return schema.arrow_key().append(pa.field("present", pa.bool_()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadState:
     """All the state a read needs: a source holds none itself."""

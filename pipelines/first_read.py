@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Known
+from rowtrail.connectors.base import Known, known_schema
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.key_extent import Extent, Key, UnknownExtentError, extent_of
@@ -22,7 +22,7 @@ class FirstRead:
 
     def __init__(self, known: Known, schema: TableSchema) -> None:
         self._known = known
-        self._nothing = schema.arrow_key().append(pa.field("present", pa.bool_())).empty_table()
+        self._nothing = known_schema(schema).empty_table()
         self._given: Extent | None = None
         self._can_tell = True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.memory_folder import use_memory
@@ -31,6 +32,9 @@ LONG = (
 
 def pytest_configure() -> None:
     use_memory()
+    # An example that takes long says something of the machine, and nothing of the code.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ from rowtrail.connectors.base import (
     RowsThere,
     Target,
     TargetTable,
+    known_schema,
 )
 from rowtrail.connectors.changes import Operation
 from rowtrail.connectors.destinations import receipts, snowflake_layout
@@ -36,7 +37,6 @@ from rowtrail.connectors.destinations.rows_there import nothing_there, rows_ther
 from rowtrail.connectors.destinations.snowflake_history import StagedHistory, tables
 from rowtrail.connectors.destinations.snowflake_keys import (
     keys_query,
-    keys_schema,
     read_keys,
     read_rows_query,
     rows_schema,
@@ -186,6 +186,18 @@ class SnowflakeDestination:
                 update_gaps(work, load)
         return pa.array(superseded)
 
+    def refused(self, load: Load) -> list[int]:
+        """See `connectors.base.TellsRefused`: NULL in a column that forbids it. Snowflake has no
+        CHECK, and keeps no values unique."""
+        with self._reading(f"look up the rules of table {load.target.table}") as work:
+            layout = self._layout(work, load.target)
+        missing = np.zeros(len(load.rows), dtype=np.bool_)
+        for name in load.rows.schema.names:
+            if stored(name) in layout.required:
+                missing |= load.rows[name].is_null().to_numpy(zero_copy_only=False)
+        rows: list[int] = np.flatnonzero(missing & ~_deletes(load)).tolist()
+        return rows
+
     def upload(self, rows: LoadRows, run_id: str) -> None:
         """See `connectors.base.UploadsAhead`."""
         tag = _tag(self._writer(), rows.target.stream, run_id)
@@ -207,7 +219,7 @@ class SnowflakeDestination:
         with self._reading(f"read keys of table {target.table}") as work:
             layout = read_layout(work, self._place(target.table))
             if layout is None:
-                return keys_schema(target).empty_table()
+                return known_schema(target.schema).empty_table()
             return read_keys(work.arrow(*keys_query(layout, target, after, upto, limit)), target)
 
     def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
