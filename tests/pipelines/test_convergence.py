@@ -28,6 +28,7 @@ from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import HELD_BACK, DecisionKind, Failure, FailureState, Stage
 from rowtrail.connectors.destinations.duckdb import DuckdbDestination
+from rowtrail.connectors.destinations.postgres import PostgresDestination
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines import definition
 from rowtrail.pipelines.archive_replay import ArchiveRequest, replay_archive
@@ -481,15 +482,14 @@ GATHERED = st.fixed_dictionaries(
 ).filter(lambda chosen: (chosen["policy"], chosen["deletes"]) != ("reread", "history"))
 
 
-@pytest.mark.parametrize(
-    "pair", [one for one in PAIRS if one.capture != "trigger" and one.target == "duckdb"], ids=str
-)
+@pytest.mark.parametrize("pair", [one for one in PAIRS if one.capture != "trigger"], ids=str)
 def test_so_it_is_where_batches_are_gathered(
     pair: Pair, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of pages of two rows, as Snowflake has them of large ones."""
-    can = replace(DuckdbDestination.capabilities, gathering=upto(rows=5))
-    monkeypatch.setattr(DuckdbDestination, "capabilities", can)
+    for kind in (DuckdbDestination, PostgresDestination):
+        can = replace(kind.capabilities, gathering=upto(rows=5))
+        monkeypatch.setattr(kind, "capabilities", can)
     monkeypatch.setattr(definition, "DEFAULT_BATCH_ROWS", 2)
     live_on(pair, GATHERED, postgres_server)
 
