@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -15,6 +16,7 @@ from rowtrail.connectors.base import Capture
 from rowtrail.connectors.changes import Changes, Operation, Rejected, Times, Version, gathered
 from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from rowtrail.connectors.destinations.snowflake import SnowflakeDestination
+from rowtrail.connectors.sources.postgres import PostgresSource
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.gathering import Gatherer, gathering_of
 from rowtrail.pipelines.key_extent import may_have
@@ -175,17 +177,17 @@ def test_what_is_followed_is_gathered_and_loaded_in_the_end(
             install_capture=True,
         )
         assert pipeline.run().complete
+        follow = PostgresSource.follow
+
+        def following(*args: Any) -> Any:
+            """The run itself is over."""
+            for number in range(10):
+                source.execute("INSERT INTO orders VALUES (%s)", [number])
+            return follow(*args)
+
+        monkeypatch.setattr(PostgresSource, "follow", following)
         monkeypatch.setattr(Gatherer, "add", adding)
-
-        def stop() -> bool:
-            if not written:
-                for number in range(10):
-                    source.execute("INSERT INTO orders VALUES (%s)", [number])
-                written.append(True)
-            return len(read) == 10
-
-        written: list[bool] = []
-        result = pipeline.run(follow=stop)
+        result = pipeline.run(follow=lambda: len(read) == 10)
         assert result.complete
         assert result.streams["orders"].counts.loaded == 10
         assert result.streams["orders"].batches == 2  # the run's own, which had no rows, and all
