@@ -43,7 +43,7 @@ async def login(request: Request) -> JSONResponse:
         "masterToken": "master",
         "masterValidityInSeconds": 14_400,
         "validityInSeconds": 3_600,
-        "sessionId": 1,
+        "sessionId": id(connection),
     }
     return JSONResponse(answer)
 
@@ -164,7 +164,7 @@ class Locks:
                 )
             self._holders[table] = connection
 
-    def show(self) -> str:
+    def show(self, database: str) -> str:
         """SHOW LOCKS, which fakesnow does not know: a query whose rows are its answer."""
         with self._changed:
             rows = [(table, id(one), "HOLDING") for table, one in self._holders.items()]
@@ -173,7 +173,8 @@ class Locks:
             f"SELECT '{table}' AS resource, {number} AS transaction, '{status}' AS status"
             for table, number, status in [("", 0, ""), *rows]
         ]
-        return f"SELECT * FROM ({' UNION ALL '.join(selects)}) AS locks WHERE status <> ''"
+        these = f"resource LIKE '{database}.%' ORDER BY status"
+        return f"SELECT * FROM ({' UNION ALL '.join(selects)}) AS locks WHERE {these}"
 
     def release(self, connection: Any) -> None:
         with self._changed:
@@ -194,22 +195,26 @@ def abort(connection: Any) -> None:
     locks.release(connection)
 
 
-def abort_transaction(number: str) -> str:
-    """SYSTEM$ABORT_TRANSACTION, which fakesnow does not know."""
-    for connection in list(server.sessions.values()):
+def abort_named(what: str, number: str) -> str:
+    """SYSTEM$ABORT_TRANSACTION and _SESSION, which fakesnow does not know. A transaction has the
+    number of its session."""
+    for token, connection in list(server.sessions.items()):
         if id(connection) == int(number):
             abort(connection)
-    return "SELECT 'Aborted transaction' AS result"
+            if what == "SESSION":
+                del server.sessions[token]
+            return "SELECT 'aborted' AS result"
+    raise ProgrammingError(msg=f"There is no {what} {number}", errno=1, sqlstate="22023")
 
 
 def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     """Refuses DDL in a transaction, which Snowflake would commit at once, and a MERGE in which two
     rows of the source match one row: an error there, and here a matter of chance."""
     connection = cursor._conn
-    if found := re.fullmatch(r"SELECT SYSTEM\$ABORT_TRANSACTION\((\d+)\)", command):
-        command = abort_transaction(found[1])
+    if found := re.fullmatch(r"SELECT SYSTEM\$ABORT_(TRANSACTION|SESSION)\((\d+)\)", command):
+        command = abort_named(found[1], found[2])
     if command == "SHOW LOCKS":
-        command = locks.show()
+        command = locks.show(connection.database)
     if command.startswith("REMOVE "):
         remove_files(connection, command.partition("@")[2])
         command = "SELECT 'removed' AS result"

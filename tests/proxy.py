@@ -6,6 +6,7 @@ socket, whatever they were doing.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -100,8 +101,9 @@ class Proxy:
             self._limits[way] = self.passed[way] + size
 
     def lose_reply_to(self, pattern: bytes, instead: Callable[[], None] = _nothing) -> None:
-        """When a client next sends this, the server gets it; its answer is lost with the
-        connection: it was done, and nobody was told. `instead` is called before the cut."""
+        """When a client next sends what this regular expression finds, the server gets it; its
+        answer is lost with the connection: it was done, and nobody was told. `instead` is called
+        before the cut."""
         with self._lock:
             self._pattern, self._instead = pattern, instead
 
@@ -179,6 +181,6 @@ class Proxy:
             self.passed[way] += len(data)
             if way is Way.UP and self._pattern is not None:
                 pair.tail = (pair.tail + data)[-_CHUNK:]
-                if self._pattern in pair.tail:
+                if re.search(self._pattern, pair.tail, re.DOTALL):
                     self._pattern, pair.tail, pair.losing = None, b"", self._instead
         return data, at_the_end
