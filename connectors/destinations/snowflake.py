@@ -180,7 +180,7 @@ class SnowflakeDestination:
                 superseded = np.zeros(len(load.rows), dtype=np.bool_)
                 if staged is not None:
                     with translated(doing, self._name, record=True):
-                        copy(work, staged.rows, folder)
+                        copy(work, staged.rows, folder, len(load.rows))
                         superseded = staged.merge(_deletes(load))
                 receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
                 update_gaps(work, load)
