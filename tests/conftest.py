@@ -19,6 +19,7 @@ LONG = (
     "test_proj.py",
     "test_recovery.py",
     "test_sigkill.py",
+    "test_snowflake_crashes.py",
     "test_state_machine.py",
     "test_power_loss.py",
     "test_postgres_cuts.py",

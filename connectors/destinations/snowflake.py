@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -82,6 +83,9 @@ GATHERING = Gathering(rows=1_000_000, size=128 << 20, seconds=60.0, quiet_second
 """A warehouse is billed by the second, and for a minute at least whenever it is woken: four files
 of `snowflake_staging.PART_BYTES` for each merge, and a merge each minute while changes come."""
 
+_LOST_KEPT = 3
+"""Lost sessions that a new one ends: the last of them may be those of tries to get a new one."""
+
 
 class SnowflakeDestination:
     """A schema in Snowflake.
@@ -108,6 +112,7 @@ class SnowflakeDestination:
         self._name = self._url.name
         self._fence = fence
         self._connection: SnowflakeConnection | None = None
+        self._lost: deque[int] = deque(maxlen=_LOST_KEPT)
         self._meter = Meter()
         self._uploads = Uploads(self._url)
         # Of this object alone: whoever was taken over may still be busy with its own.
@@ -180,7 +185,7 @@ class SnowflakeDestination:
                 superseded = np.zeros(len(load.rows), dtype=np.bool_)
                 if staged is not None:
                     with translated(doing, self._name, record=True):
-                        copy(work, staged.rows, folder)
+                        copy(work, staged.rows, folder, len(load.rows))
                         superseded = staged.merge(_deletes(load))
                 receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
                 update_gaps(work, load)
@@ -283,13 +288,27 @@ class SnowflakeDestination:
     def _reading(self, doing: str, tag: str = "") -> Iterator[Connected]:
         try:
             with translated(doing, self._name):
-                if self._connection is None or self._connection.is_closed():
+                is_new = self._connection is None or self._connection.is_closed()
+                if self._connection is None or is_new:
                     self._connection = self._url.connect()
                 tag = tag or _tag(self._fence)
-                yield Connected(self._connection, self._url.schema, self._meter, tag)
+                work = Connected(self._connection, self._url.schema, self._meter, tag)
+                if is_new:
+                    self._end_lost(work)
+                yield work
         except TransientError:
-            self._let_go()  # what may have been lost
+            if self._connection is not None:  # what may have been lost
+                self._lost.append(self._connection.session_id)
+            self._let_go()
             raise
+
+    def _end_lost(self, work: Connected) -> None:
+        """Ends sessions that were lost, in case that the server does not know of it: what one of
+        them has not committed would keep the owner row from us until it has been idle for minutes.
+        """
+        for session in self._lost:
+            with suppress(driver.Error):  # it has ended already, or this role may not end it
+                work.run(f"SELECT SYSTEM$ABORT_SESSION({session})")
 
     @contextmanager
     def _transaction(self, doing: str, tag: str = "", *, keep: bool = True) -> Iterator[Connected]:

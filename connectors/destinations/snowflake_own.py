@@ -28,11 +28,12 @@ those who make an owner row change this one first, and so come one after the oth
 def claim_schema(work: Connected, fence: Fence, where: str) -> None:
     """Makes Rowtrail's own tables where they are missing, and the owner row; raises as `claim`."""
     missing = [table for table in _OWN_TABLES if not is_there(work, table.name)]
+    if missing:
+        # First: who is cut off on the way finds a table missing the next time, and comes here.
+        work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
     for table in missing:
         # Whatever Snowflake calls its types; the words are those that all warehouses share.
         work.run(table.ddl(work.own(table.name)).replace("BYTEA", "BINARY"))
-    if missing:
-        work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
     with transaction(work):
         if not _pass_gate(work):
             work.run(

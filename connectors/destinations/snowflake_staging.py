@@ -22,11 +22,14 @@ from rowtrail.connectors.changes import OPERATION_TYPE, Operation
 from rowtrail.connectors.destinations.history import times_at
 from rowtrail.connectors.destinations.snowflake_sql import Connected
 from rowtrail.connectors.destinations.snowflake_types import INSTANT, column_type
+from rowtrail.connectors.errors import TransientError
 
 VERSION = ("E", "P", "O", "R")
 GONE, FILTERED, ROW = "GONE", "FILTERED", "N"
 AT, COMMITTED = "SINCE", "COMMITTED"
 
+_ROWS_LOADED = 3
+"""Its place in each row of COPY's answer, which is one text where there was no file to load."""
 _FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE"
 
 
@@ -112,9 +115,18 @@ def make_table(work: Connected, name: str, load: Load) -> str:
     return table
 
 
-def copy(work: Connected, table: str, folder: str) -> None:
-    """Brings the rows from a folder of the stage into the staging table."""
-    work.run(
+def copy(work: Connected, table: str, folder: str, rows: int) -> None:
+    """Brings the rows from a folder of the stage into the staging table.
+
+    Raises TransientError unless that were so many: to COPY a file that is gone is none too few.
+    """
+    done = work.run(
         f"COPY INTO {table} FROM {folder}/ FILE_FORMAT = ({_FORMAT}) "
         f"MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
     )
+    loaded = sum(int(row[_ROWS_LOADED]) for row in done if len(row) > _ROWS_LOADED)
+    if loaded != rows:
+        raise TransientError(
+            f"COPY has loaded {loaded:,} of {rows:,} rows from {folder}: somebody may have removed "
+            f"files there. Nothing was written; try again, and leave what is in that stage alone."
+        )

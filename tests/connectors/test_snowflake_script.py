@@ -18,7 +18,7 @@ from rowtrail.connectors.base import Deletes
 from rowtrail.connectors.destinations import snowflake_staging
 from rowtrail.connectors.destinations.snowflake_sql import Connected
 from rowtrail.connectors.destinations.snowflake_staging import make_table, put
-from rowtrail.connectors.errors import RecordError
+from rowtrail.connectors.errors import RecordError, TransientError
 
 from .builders import FENCE, NOW, delete, load_of, orders, receipt_of, upsert
 from .snowflake_warehouse import SnowflakeWarehouse
@@ -154,6 +154,29 @@ def test_what_is_staged_is_removed(warehouse: SnowflakeWarehouse, deletes: Delet
     assert warehouse.query('LIST @"PUBLIC"."_ROWTRAIL_STAGE"') == []
     tables = warehouse.query("SELECT table_name FROM information_schema.tables")
     assert not [name for (name,) in tables if "STAGING" in name]
+
+
+@pytest.mark.parametrize("removed", ["0000", ""], ids=["one file", "all files"])
+def test_a_staged_file_that_is_gone_is_missed(
+    warehouse: SnowflakeWarehouse, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    """COPY takes what is there, be it nothing, for a success."""
+    target = orders()
+    warehouse.alter(target)
+    monkeypatch.setattr(snowflake_staging, "PART_BYTES", 1)
+    load = load_of(target, upsert(1, id=1, note="a"), upsert(1, id=2, note="b"))
+    put = Connected.put
+
+    def putting(work: Connected, name: str, stage: str, data: Any) -> None:
+        put(work, name, stage, data)
+        work.run(f"REMOVE {stage}/{removed}")
+
+    with monkeypatch.context() as patched, pytest.raises(TransientError, match="of 2 rows from"):
+        patched.setattr(Connected, "put", putting)
+        warehouse.write(load)
+    assert warehouse.notes() == {}
+    assert warehouse.write(load) == [False, False]
+    assert warehouse.notes() == {1: "a", 2: "b"}
 
 
 def test_a_value_that_the_table_refuses_leaves_nothing(warehouse: SnowflakeWarehouse) -> None:

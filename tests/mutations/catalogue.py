@@ -288,6 +288,38 @@ MUTATIONS = (
         tests=(_SNOWFLAKE + "test_a_table_that_was_dropped_goes_to_who_makes_it_again",),
     ),
     Mutation(
+        name="snowflake-claims-past-the-gate",
+        bug="Two ledgers that claim a schema in Snowflake at once do not wait for each other.",
+        path="connectors/destinations/snowflake_own.py",
+        before="        _pass_gate(work)\n        claim(",
+        after="        claim(",
+        tests=(
+            "tests/connectors/test_snowflake_claims.py::test_of_two_ledgers_that_claim_at_once_"
+            "one_wins",
+        ),
+    ),
+    Mutation(
+        name="snowflake-waits-for-its-own-lost-session",
+        bug="A session that was lost keeps its transaction, and with it the owner row.",
+        path="connectors/destinations/snowflake.py",
+        before="                if is_new:\n                    self._end_lost(work)\n",
+        after="",
+        tests=(
+            _PIPELINES
+            + "test_snowflake_crashes.py::test_a_connection_that_breaks_within_the_transaction",
+        ),
+    ),
+    Mutation(
+        name="snowflake-copies-what-is-there",
+        bug="A staged file that is gone when it is to be copied is not missed.",
+        path="connectors/destinations/snowflake_staging.py",
+        before="    if loaded != rows:\n",
+        after="    if False:\n",
+        tests=(
+            "tests/connectors/test_snowflake_script.py::test_a_staged_file_that_is_gone_is_missed",
+        ),
+    ),
+    Mutation(
         name="any-type-may-be-asked",
         bug="`types` may ask a column of SQLite for what no value of it can be.",
         path="connectors/sources/sqlite_types.py",

@@ -13,29 +13,7 @@ from rowtrail.connectors.destinations.snowflake import SnowflakeDestination
 from rowtrail.connectors.destinations.snowflake_merge import Staged
 from rowtrail.connectors.destinations.snowflake_uploads import Uploads
 from rowtrail.connectors.errors import TransientError
-from tests.connectors.snowflake_warehouse import SnowflakeWarehouse
-
-from .world import World
-
-
-class SnowflakeWorld(World):
-    """Its target is a schema of its own."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        super().__init__(folder)
-        self.destination = url
-        self.warehouse = SnowflakeWarehouse(url)
-
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        return self.warehouse.query(statement)
-
-    def loaded(self) -> dict[int, tuple[Any, ...]]:
-        rows = self.query(
-            "SELECT id, CAST(amount AS VARCHAR), note FROM orders "
-            "WHERE _rowtrail_deleted_at IS NULL"
-        )
-        assert len(rows) == len({row[0] for row in rows}), "a record stands twice at the target"
-        return {row[0]: row[1:] for row in rows}
+from tests.pipelines.snowflake_world import SnowflakeWorld
 
 
 @pytest.fixture
