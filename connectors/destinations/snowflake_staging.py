@@ -60,10 +60,14 @@ def parts(table: pa.Table) -> Iterator[pa.Table]:
 def write_parquet(part: pa.Table) -> BytesIO:
     """One file."""
     data = BytesIO()
-    # No two numbers of rows are alike: a dictionary of them would be written in vain.
-    with_dictionary = [name for name in part.schema.names if name != ROW]
-    pq.write_table(part, data, compression="zstd", use_dictionary=with_dictionary)
+    # Of numbers and times too few are alike: a dictionary of them is begun, and given up.
+    alike = [one.name for one in part.schema if one.name in VERSION or _is_text(one.type)]
+    pq.write_table(part, data, compression="zstd", use_dictionary=alike)
     return data
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def to_parquet(rows: LoadRows, read_at: datetime) -> pa.Table:
