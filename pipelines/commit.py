@@ -88,6 +88,7 @@ class Lane:
     patience: Patience  # with a target that does not answer
     code_fingerprint: str | None
     images: Keeping  # what is kept and told of a row that fails
+    taken_up: frozenset[int] = frozenset()  # the failures whose turn it is in a retry or a replay
     selected: bool = False  # the records of a replay were chosen by what they have in common
     replaces: bool = False  # a version that the target has is replaced: see `Load`
 
@@ -170,7 +171,7 @@ def commit_batch(
             plan = _hold(lane, changes, plan, before, kind)
     superseded: pa.Array | None = None
     while superseded is None:
-        ended = matches(plan, lane.held.all())
+        ended = matches(plan, lane.held.all(), lane.taken_up)
         ends = ends_of(ended, _END[kind], decision_id)
         with _abandoning(lane, batch), clock.measure("ledger"):
             digest = lane.ledger.batches.prepare(plan.manifest(batch.batch_id, ends))  # 3

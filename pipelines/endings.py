@@ -30,11 +30,17 @@ class Ended:
 
     held: HeldBack
     version: VersionTuple
+    taken_up: bool = False  # it was its turn
 
 
-def matches(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
-    """The held-back changes that a change of the same or a newer version puts to an end."""
-    return _ended_by_delete(plan, held) + _ended_by_load(plan, held)
+def matches(
+    plan: Plan, held: Sequence[HeldBack], taken_up: frozenset[int] = frozenset()
+) -> list[Ended]:
+    """The held-back changes that a change of the same or a newer version puts to an end.
+
+    `taken_up`: the failures whose turn it is, if a decision is carried out.
+    """
+    return _ended_by_delete(plan, held) + _ended_by_load(plan, held, taken_up)
 
 
 def _ended_by_delete(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
@@ -49,13 +55,18 @@ def _ended_by_delete(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
     ]
 
 
-def _ended_by_load(plan: Plan, held: Sequence[HeldBack]) -> list[Ended]:
+def _ended_by_load(plan: Plan, held: Sequence[HeldBack], taken_up: frozenset[int]) -> list[Ended]:
     keeps_versions = plan.target.deletes is Deletes.HISTORY
     found = []
     for index, row in _pairs(plan, held):
         version: VersionTuple = version_at(plan.versions, row)
-        if _ends(held[index], version, keeps_versions=keeps_versions):
-            found.append(Ended(held=held[index], version=version))
+        one = Ended(
+            held=held[index],
+            version=version,
+            taken_up=held[index].failure_id in taken_up,
+        )
+        if _is_ended(one, keeps_versions=keeps_versions):
+            found.append(one)
     return found
 
 
@@ -74,16 +85,18 @@ def _pairs(plan: Plan, held: Sequence[HeldBack]) -> Iterable[tuple[int, int]]:
     return zip(joined.column("_held").to_pylist(), joined.column("_row").to_pylist(), strict=True)
 
 
-def _ends(held: HeldBack, version: VersionTuple, *, keeps_versions: bool) -> bool:
+def _is_ended(one: Ended, *, keeps_versions: bool) -> bool:
     """Whether this version of its record puts the held-back change to an end.
 
     Where the target keeps the history a newer version does not take the place of an older one, but
-    for a table that is read anew, and for a row that was fetched in place of one that failed.
+    for a table that is read anew, and for a row that was fetched in place of one that failed, or of
+    one that had waited and whose turn it was: its own image could not be used.
     """
+    held, version = one.held, one.version
     if held.version > version or not keeps_versions:
         return held.version <= version
     *_, revision = version
-    fetched = revision > 0 and held.state is FailureState.FAILED
+    fetched = revision > 0 and (one.taken_up or held.state is FailureState.FAILED)
     return held.version == version or held.version[0] < version[0] or fetched
 
 

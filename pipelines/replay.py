@@ -126,6 +126,7 @@ def _batches(
     ):
         lane = replace(
             ready.lane,
+            taken_up=found.failures,
             selected=decision.selection is not None,
             stage=ready.lane.stage_chosen,
         )

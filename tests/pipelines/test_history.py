@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from rowtrail import Breakers, Pipeline
@@ -22,6 +23,7 @@ from rowtrail.pipelines.commit import Point
 from rowtrail.pipelines.run import run_pipeline
 from tests.pipelines.copied_table import CopiedTable
 from tests.pipelines.crashing import Crash, CrashAt
+from tests.pipelines.world import World
 from tests.postgres_server import GivenServer, PostgresServer
 
 Row = tuple[Any, ...]
@@ -406,6 +408,34 @@ def test_what_waits_behind_a_row_that_can_only_be_fetched(logged: CopiedTable) -
     check_chain(versions(logged, 1))
     assert current(logged) == at_source(logged)
     assert logged.ask_target("SELECT count(*) FROM _rowtrail_gaps") == [(0,)]
+
+
+def test_what_has_waited_and_can_only_be_fetched_ends_with_the_row(tmp_path: Path) -> None:
+    """Its value fits no image, so that nothing but the row of today can take its place."""
+    world = World(tmp_path)
+    broken = True
+
+    def picky(rows: pd.DataFrame) -> pd.DataFrame:
+        if broken and (rows["note"] == "bad").any():
+            raise ValueError("a bad note")
+        return rows
+
+    pipeline = world.pipeline(capture="snapshot", deletes="history", retries=0, transforms=[picky])
+    world.put([(1, 1, "fine"), (2, 1, "fine")])
+    pipeline.run()
+    world.put([(1, 2, "bad")])
+    pipeline.run()
+    world.put([(1, "a word", "behind it")])
+    assert pipeline.run().streams["orders"].counts.waiting == 1
+    world.put([(1, 3, "last")])
+    assert pipeline.run().streams["orders"].counts.waiting == 1
+    broken = False
+    pipeline.retry("orders")
+    (status,) = pipeline.status().streams
+    assert status.held_back == 0
+    notes = "SELECT note FROM orders WHERE id = 1 ORDER BY _rowtrail_valid_from"
+    assert [note for (note,) in world.query(notes)] == ["fine", "bad", "last"]
+    assert pipeline.run().complete and world.gaps() == set()
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
