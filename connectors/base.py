@@ -124,7 +124,7 @@ class Source(Protocol):
         can be made durable by itself. The last one has the read's watermark, and no rows where
         nothing changed: the target is to show how fresh it is.
 
-        The next item is asked for, in a thread of its own, while the last one is being made
+        The next item is asked for, in a thread of its own, while those before it are being made
         durable. `state.known` waits for that and then shows it: ask it as late as possible. Between
         items no transaction stays open, and `acknowledge` may be called. Raises PositionLostError
         when the position is gone or the source is older than it, ConfigurationError when several
@@ -205,9 +205,9 @@ class FollowsLog(Protocol):
         """Changes of these streams, each with its stream's name, until `stop` says so.
 
         Each stream has been read before: it has a position. None comes when nothing has changed
-        for a moment, so that whoever waits can do other things. What was given out counts as
-        durable when the next item is asked for. It may end by itself, where the streams are to be
-        described anew before it goes on. Raises as `Source.read` does.
+        for a moment, so that whoever waits can do other things. A state's `known`, when it is
+        asked, shows all that was given out of its stream. It may end by itself, where the streams
+        are to be described anew before it goes on. Raises as `Source.read` does.
         """
         ...
 
@@ -352,11 +352,12 @@ class Load(LoadRows):
 class Gathering:
     """How much a destination would rather have in one batch than in several.
 
-    What a source gives is gathered until one of these is reached.
+    What a source gives is gathered until one of these would be passed. An item of a source that is
+    larger by itself is a batch all the same, and time is looked at when another one comes.
     """
 
     rows: int  # changes
-    size: int  # bytes, as Arrow
+    size: int  # bytes, as Arrow: rows, and pages of captures that compare
     seconds: float  # since the first of them was read
     quiet_seconds: float  # likewise, where nothing but the time has moved on
 

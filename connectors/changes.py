@@ -169,7 +169,7 @@ class Changes:
 
 
 def gathered(parts: Sequence[Changes]) -> Changes:
-    """Parts that follow one another in a read as one, which ends as the last of them does.
+    """Parts that follow one another as one, whose position is that of the last of them.
 
     They have the same schema, and those with rows have either all times or none.
     """
@@ -186,6 +186,7 @@ def gathered(parts: Sequence[Changes]) -> Changes:
         rejected=tuple(one for part in parts for one in part.rejected),
         watermark=watermarks[-1] if watermarks else None,
         page=pa.concat_batches(pages) if pages else None,
+        read_complete=any(part.read_complete for part in parts),
         times=Times.of_all(times) if times else None,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rowtrail.connectors.base import UploadsAhead
 from rowtrail.connectors.changes import Changes
 from rowtrail.pipelines.commit import Lane, Prepared, prepare
+from rowtrail.pipelines.definition import Policy
 from rowtrail.pipelines.waiting import blockers_within
 
 
@@ -22,11 +23,15 @@ def prepare_ahead(lane: Lane, changes: Changes) -> Prepared | None:
     """Prepares a batch and uploads its rows, where that saves time; the target does not change.
 
     Called in another thread than `commit_batch`, and asks nothing of ledger and target. None where
-    there is nothing to upload, where it went wrong, which whoever commits the batch will meet
-    again, and for a stream with code of its own: that may use what belongs to one thread.
+    the destination takes nothing ahead, where it went wrong, which whoever commits the batch will
+    meet again, for a stream with code of its own, which may use what belongs to one thread, and
+    where changes may have to wait for one that is held back.
     """
-    has_code = lane.stream.transforms or lane.stream.expectations
-    if has_code or not len(changes) or not isinstance(lane.destination, UploadsAhead):
+    if not isinstance(lane.destination, UploadsAhead) or not len(changes):
+        return None
+    if lane.stream.transforms or lane.stream.expectations:
+        return None
+    if lane.stream.policy is Policy.BLOCK and not lane.held.are_none:
         return None
     try:
         prepared = prepare(lane, changes, blockers_within(lane.stream.policy, changes))

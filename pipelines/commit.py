@@ -21,7 +21,7 @@ from rowtrail.checkpoints.states import BatchKind, BatchRecord, FailureState, He
 from rowtrail.connectors.base import Destination, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation
 from rowtrail.connectors.errors import RecordError, RowtrailError
-from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.definition import Policy, StreamDefinition
 from rowtrail.pipelines.endings import closed_gaps, ends_of, matches, past_ignored
 from rowtrail.pipelines.holding import with_waiting
 from rowtrail.pipelines.images import Keeping
@@ -134,8 +134,8 @@ def commit_batch(
     crash after 5 leaves nothing to do. So at most this one batch is ever applied again, and the
     fence of the merge makes that change nothing.
 
-    `ahead` is what was made of these changes while the batch before them was at 4; it will do as
-    long as no record of the stream is held back.
+    `ahead` is what was made of these changes while the batch before them was at 4. Under `block` it
+    will do as long as nothing is held back that they may have to wait for.
 
     Raises StopError, ConfigurationError, TransientError (retries are spent) and the ledger's
     errors. The batch is then abandoned, or left for recovery where the write's end is unknown.
@@ -147,7 +147,7 @@ def commit_batch(
     with _abandoning(lane, batch):
         with clock.measure("archive"):
             lane.archive(changes, batch, position_before)  # 2
-        if ahead is None or lane.held.all():
+        if ahead is None or (lane.stream.policy is Policy.BLOCK and lane.held.all()):
             ahead = prepare(lane, changes, before, kind)  # 2
         staged, plan, budget = ahead.staged, ahead.plan, ahead.budget
         plan = _hold(lane, changes, plan, before, kind)

@@ -7,12 +7,15 @@ again every now and then, since nothing tells when they have changed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
+
+import pyarrow as pa
 
 from rowtrail.checkpoints.states import StreamState
-from rowtrail.connectors.base import Capture, FollowsLog, ReadState, StreamSpec
+from rowtrail.connectors.base import Capture, FollowsLog, Known, ReadState, StreamSpec
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import (
     ConfigurationError,
@@ -25,6 +28,7 @@ from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.gathering import Gatherer, gathering_of
+from rowtrail.pipelines.key_extent import Key, may_have
 from rowtrail.pipelines.lane import ReadyStream, install_capture, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, decide_unfinished
 from rowtrail.pipelines.patterns import Resolved, known_targets, register, resolve
@@ -90,6 +94,23 @@ class _Waiting:
     position: str | None
 
 
+@dataclass(frozen=True)
+class _KnownOnceDurable:
+    """`Known` that shows all that was given out: what was gathered of it is committed first."""
+
+    known: Known
+    gatherer: Gatherer
+    commit: Callable[[], None]
+
+    def keys(self, after: Key | None, upto: Key | None, limit: int) -> pa.Table:
+        if may_have(self.gatherer.parts, after, upto):
+            self.commit()
+        return self.known.keys(after, upto, limit)
+
+    def pages(self) -> Iterator[pa.RecordBatch]:
+        return self.known.pages()
+
+
 @dataclass
 class _Follow:
     opened: OpenPipeline
@@ -149,13 +170,25 @@ class _Follow:
 
     def _follow(self, source: FollowsLog) -> None:
         """Until it is stopped, or until streams are to be made ready anew."""
+        can = self.opened.destination.capabilities
+        waiting = {
+            name: _Waiting(
+                Gatherer(
+                    gathering_of(can, ready.lane.stream),
+                    once=ready.lane.stream.keeps_versions,
+                    follows=True,
+                ),
+                ready.state.position,
+            )
+            for name, ready in self.lanes.items()
+        }
         asked: dict[str, tuple[StreamSpec, ReadState]] = {
-            name: (ready.lane.stream.source_spec(), ready.state)
+            name: (ready.lane.stream.source_spec(), self._once_durable(ready, waiting[name]))
             for name, ready in self.lanes.items()
         }
         try:
             with closing(source.follow(asked, self.stop)) as items:
-                self._load(items)
+                self._load(items, waiting)
         except (OwnershipError, TransientError):
             raise
         except RowtrailError as error:
@@ -163,12 +196,15 @@ class _Follow:
                 raise
             self._stopped(self.lanes[error.stream].lane.stream, error)
 
-    def _load(self, items: Iterable[tuple[str, Changes] | None]) -> None:
-        can = self.opened.destination.capabilities
-        waiting = {
-            name: _Waiting(Gatherer(gathering_of(can, ready.lane.stream)), ready.state.position)
-            for name, ready in self.lanes.items()
-        }
+    def _once_durable(self, ready: ReadyStream, waiting: _Waiting) -> ReadState:
+        """What is known, asked for in the midst of an item, once what it is about is durable."""
+        commit = partial(self._commit, ready.lane.stream.name, waiting)
+        known = _KnownOnceDurable(ready.state.known, waiting.gatherer, commit)
+        return replace(ready.state, known=known)
+
+    def _load(
+        self, items: Iterable[tuple[str, Changes] | None], waiting: Mapping[str, _Waiting]
+    ) -> None:
         for item in items:
             self.failures = 0
             if item is None or time.monotonic() - self.quiet >= BUSY_SECONDS:

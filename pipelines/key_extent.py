@@ -18,7 +18,7 @@ class UnknownExtentError(ValueError):
 
 
 class Extent(NamedTuple):
-    """Keys order as in SQL with binary collation, column by column, as Python values do."""
+    """As tuples of Python values, which order as keys do in SQL with binary collation."""
 
     least: Key
     greatest: Key
@@ -43,8 +43,8 @@ def extent_of(changes: Changes) -> Extent | None:
         return None
     try:
         return Extent(_outermost(changes.keys(), pc.min), _outermost(changes.keys(), pc.max))
-    except pa.ArrowNotImplementedError as error:
-        raise UnknownExtentError from error
+    except (pa.ArrowNotImplementedError, OverflowError, ValueError) as error:
+        raise UnknownExtentError from error  # such as a date beyond those of Python
 
 
 def may_have(parts: Sequence[Changes], after: Key | None, upto: Key | None) -> bool:

@@ -33,6 +33,11 @@ class HeldRecords:
             self._records = tuple(self._ledger.failures.held_back(self._stream))
         return self._records
 
+    @property
+    def are_none(self) -> bool:
+        """Whether it is known just now, without asking the ledger, that there are none."""
+        return self._records == ()
+
     def changed(self) -> None:
         """They are not what they were: to be called whenever a batch has failures or ends some."""
         self._records = None

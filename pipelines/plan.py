@@ -73,6 +73,8 @@ class Plan:
 
     def without(self, bad: Sequence[int], failures: Sequence[NewFailure]) -> Plan:
         """The plan less the load rows `bad`, which are among the failures now."""
+        if not bad and not failures:
+            return self
         mask = np.ones(len(self), dtype=bool)
         mask[list(bad)] = False
         keep = pa.array(mask)

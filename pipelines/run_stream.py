@@ -176,12 +176,16 @@ def _read_ahead(opened: OpenPipeline, lane: Lane, state: ReadState) -> ReadAhead
         first = FirstRead(known, lane.target.schema)
         return first.watched(opened.source.read(spec, replace(state, known=first)))
 
-    is_first = state.fresh and state.position is None and not lane.held.all()
+    nothing_held = not lane.held.all()  # asked here, so that it is known while batches are made
+    is_first = state.fresh and state.position is None and nothing_held
     return ReadAhead(
         reading,
         state.known,
         opened.source_in_use,
-        Gatherer(gathering_of(lane.destination.capabilities, lane.stream)),
+        Gatherer(
+            gathering_of(lane.destination.capabilities, lane.stream),
+            once=lane.stream.keeps_versions,
+        ),
         finish,
     )
 

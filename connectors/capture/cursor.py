@@ -101,7 +101,8 @@ class CursorPosition:
         return replace(self, phase=phase, after=None, known=None)
 
     def step(self) -> CursorPosition:
-        return replace(self, ordinal=self.ordinal + 1)
+        # By two: a delete and a row with neighbouring ordinals would be one change of a key.
+        return replace(self, ordinal=self.ordinal + 2)
 
 
 def read_cursor(table: CursorTable, state: ReadState) -> Iterator[Changes]:
@@ -111,7 +112,7 @@ def read_cursor(table: CursorTable, state: ReadState) -> Iterator[Changes]:
     so, by their hash, are left out. Versions are (epoch, number of the read, ordinal, 0) with an
     ordinal that rises through the read. A read that was broken off goes on under its own number, up
     to its own bounds; another one follows, for which `state.known` has to show what the first has
-    done: items are made durable one by one.
+    done: the end of a read is durable before anything behind it is asked for.
     """
     at = _start(table, state)
     yield from _read(table, state, at)

@@ -57,7 +57,8 @@ def read_snapshot(table: KeyedTable, state: ReadState) -> Iterator[Changes]:
     source lacks in the range of a page is a delete. Versions are (epoch, number of the read,
     ordinal, 0). A read that was broken off goes on after its last page, under its own number; as
     it shows nothing of what has happened to its earlier pages since, another one follows. For that
-    one `state.known` has to show what the first has done: items are made durable one by one.
+    one `state.known` has to show what the first has done: the end of a read is durable before
+    anything behind it is asked for.
     """
     at = _start(table, state)
     yield from _read(table, state, at)

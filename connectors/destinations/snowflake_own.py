@@ -67,6 +67,7 @@ def _clean(work: Connected, fence: Fence) -> None:
 
     One that is still at work has lost the target to this claim, and finds nothing more to merge.
     """
+    work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")  # somebody may have dropped it
     work.run(f"REMOVE {folder_of(work.schema, fence)}/")
     beginning = fold(staging_of(fence))
     left = work.run(

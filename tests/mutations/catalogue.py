@@ -400,12 +400,52 @@ MUTATIONS = (
         name="ahead-of-what-is-held-back",
         bug="What was made of a batch ahead is loaded although a record of it has to wait.",
         path="pipelines/commit.py",
-        before="        if ahead is None or lane.held.all():\n",
+        before="        if ahead is None or (lane.stream.policy is Policy.BLOCK and lane.held.all()):"
+        "\n",
         after="        if ahead is None:\n",
         tests=(
             _PIPELINES
             + "test_snowflake_target.py::test_what_was_made_ahead_is_made_again_where_a_record_"
             "is_held_back",
+        ),
+    ),
+    Mutation(
+        name="follower-asks-before-it-is-durable",
+        bug="While the log is followed, a truncation does not know of what is gathered before it.",
+        path="pipelines/follow.py",
+        before="        if may_have(self.gatherer.parts, after, upto):\n",
+        after="        if False:\n",
+        tests=(
+            _PIPELINES + "test_gathered_runs.py::test_what_is_followed_is_one_batch_in_the_end",
+        ),
+    ),
+    Mutation(
+        name="gathered-rows-beside-each-other",
+        bug="A history gets a row that was read twice in one batch, as two versions of its record.",
+        path="pipelines/gathering.py",
+        before="            and (not self.once or self._is_apart(changes))\n",
+        after="",
+        tests=(_PIPELINES + "test_gathered_runs.py::test_a_history_has_no_version_that_never_was",),
+    ),
+    Mutation(
+        name="gathered-with-what-was-rejected",
+        bug="What cannot be represented is in one batch with a newer row that puts it to an end.",
+        path="pipelines/gathering.py",
+        before="            and not self._parts[-1].rejected\n",
+        after="",
+        tests=(
+            _PIPELINES + "test_gathering.py::test_what_was_rejected_is_with_its_own_item_alone",
+        ),
+    ),
+    Mutation(
+        name="neighbouring-ordinals-of-a-cursor",
+        bug="A delete and the next page look like one change of a key, and wait for each other.",
+        path="connectors/capture/cursor.py",
+        before="        return replace(self, ordinal=self.ordinal + 2)\n",
+        after="        return replace(self, ordinal=self.ordinal + 1)\n",
+        tests=(
+            _PIPELINES
+            + "test_gathered_runs.py::test_a_delete_beside_a_failed_row_is_no_change_of_its_key",
         ),
     ),
 )

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import psycopg
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from rowtrail import Pipeline, Stream
 from rowtrail.connectors.base import Capture
 from rowtrail.connectors.changes import Changes, Operation, Rejected, Times, Version, gathered
-from rowtrail.connectors.destinations.duckdb import DuckdbDestination
 from rowtrail.connectors.destinations.snowflake import SnowflakeDestination
-from rowtrail.connectors.sources.postgres import PostgresSource
 from rowtrail.pipelines.definition import StreamDefinition
 from rowtrail.pipelines.gathering import Gatherer, gathering_of
 from rowtrail.pipelines.key_extent import may_have
-from tests.duckdb_files import look_into
-from tests.postgres_server import PostgresServer
 
 from .gathered_changes import SCHEMA, at, changes_of, ids, upto
 
@@ -89,7 +82,7 @@ def test_it_is_due_at_its_rows_and_has_no_more_of_them() -> None:
     gatherer = gather(Gatherer(upto(rows=3)), changes_of(1, 2))
     assert not gatherer.is_due
     assert not gatherer.takes(changes_of(3, 4))
-    assert gather(gatherer, changes_of(rejected=(rejected("a"),))).is_due
+    assert gather(gatherer, changes_of(3)).is_due
 
 
 def test_it_is_due_at_its_size_in_bytes() -> None:
@@ -98,8 +91,47 @@ def test_it_is_due_at_its_size_in_bytes() -> None:
     assert gather(gatherer, changes_of(3)).is_due
 
 
-def test_the_end_of_a_read_is_due() -> None:
-    assert gather(Gatherer(upto()), changes_of(1), changes_of(read_complete=True)).is_due
+def test_an_item_that_is_too_large_beside_others_is_a_batch_by_itself() -> None:
+    gatherer = gather(Gatherer(upto(size=24)), changes_of(1, 2))
+    assert not gatherer.takes(changes_of(3, 4))
+    assert gatherer.take() is not None
+    assert gather(gatherer, changes_of(*range(100))).is_due
+
+
+def test_what_a_capture_compares_with_has_a_size_too() -> None:
+    """Of a table that has not changed there is nothing else."""
+    page = pa.record_batch({"id": list(range(100)), "_rowtrail_hash": list(range(100))})
+    gatherer = gather(Gatherer(upto(size=4_000)), changes_of(page=page), changes_of(page=page))
+    assert not gatherer.is_due
+    assert not gatherer.takes(changes_of(page=page))
+
+
+def test_the_end_of_a_read_is_due_but_not_of_what_is_followed() -> None:
+    parts = changes_of(1), changes_of(read_complete=True), changes_of(2)
+    assert gather(Gatherer(upto()), *parts[:2]).is_due
+    following = gather(Gatherer(upto(), follows=True), *parts)
+    assert not following.is_due
+    taken = following.take()
+    assert taken is not None and taken.read_complete
+
+
+def test_what_was_rejected_is_with_its_own_item_alone() -> None:
+    bad = changes_of(2, rejected=(rejected("a"),))
+    gatherer = gather(Gatherer(upto()), changes_of(1))
+    assert not gatherer.takes(bad)
+    assert gatherer.take() is not None
+    assert gather(gatherer, bad).is_due
+    assert not gatherer.takes(changes_of(3))
+
+
+def test_a_history_has_each_record_once_in_a_batch_unless_each_is_an_event() -> None:
+    gatherer = gather(Gatherer(upto(), once=True), changes_of(1, 2), changes_of(), changes_of(5, 4))
+    assert not gatherer.takes(changes_of(2))
+    assert not gatherer.takes(changes_of(3))  # for all that can be told of it
+    assert gatherer.takes(changes_of(6)) and gatherer.takes(changes_of(0))
+    events = [changes_of(n, times=Times.of_commits(np.array([n]))) for n in (1, 1)]
+    gather(Gatherer(upto(), once=True), *events)
+    assert gather(Gatherer(upto()), changes_of(1)).takes(changes_of(1))
 
 
 def test_without_limits_each_part_is_a_batch() -> None:
@@ -152,46 +184,3 @@ def test_keys_in_a_range_are_told_by_the_least_and_the_greatest() -> None:
     assert not may_have([changes_of()], None, None)
     assert may_have([changes_of(rejected=(rejected("a"),))], (100,), None)
     assert may_have(parts, ("a",), None)  # whoever cannot compare does not say no
-
-
-def test_what_is_followed_is_gathered_and_loaded_in_the_end(
-    postgres_server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    can = replace(DuckdbDestination.capabilities, gathering=upto())
-    monkeypatch.setattr(DuckdbDestination, "capabilities", can)
-    read: list[int] = []
-    add = Gatherer.add
-
-    def adding(gatherer: Gatherer, changes: Changes) -> None:
-        add(gatherer, changes)
-        read.extend(ids(changes))
-
-    with postgres_server.database() as url, psycopg.connect(url, autocommit=True) as source:
-        source.execute("CREATE TABLE orders (id bigint PRIMARY KEY)")
-        pipeline = Pipeline(
-            name="test",
-            source=url,
-            destination=f"duckdb:///{tmp_path / 'target.duckdb'}",
-            ledger=tmp_path / "ledger.db",
-            streams=[Stream("orders", capture="log")],
-            install_capture=True,
-        )
-        assert pipeline.run().complete
-        follow = PostgresSource.follow
-
-        def following(*args: Any) -> Any:
-            """The run itself is over."""
-            for number in range(10):
-                source.execute("INSERT INTO orders VALUES (%s)", [number])
-            return follow(*args)
-
-        monkeypatch.setattr(PostgresSource, "follow", following)
-        monkeypatch.setattr(Gatherer, "add", adding)
-        result = pipeline.run(follow=lambda: len(read) == 10)
-        assert result.complete
-        assert result.streams["orders"].counts.loaded == 10
-        assert result.streams["orders"].batches == 2  # the run's own, which had no rows, and all
-        with look_into(tmp_path / "target.duckdb") as target:
-            assert target.sql("SELECT count(*) FROM orders").fetchall() == [(10,)]
-        source.execute("DELETE FROM orders WHERE id > 3")
-        assert pipeline.run(allow_deletes=1.0).streams["orders"].counts.deleted == 6

@@ -7,13 +7,17 @@ from threading import Event, get_ident
 from typing import Any
 
 import pandas as pd
+import psycopg
 import pytest
 
+from rowtrail import Pipeline, Stream
 from rowtrail.connectors.destinations.snowflake import SnowflakeDestination
 from rowtrail.connectors.destinations.snowflake_merge import Staged
+from rowtrail.connectors.destinations.snowflake_sql import Connected
 from rowtrail.connectors.destinations.snowflake_uploads import Uploads
 from rowtrail.connectors.errors import TransientError
 from tests.pipelines.snowflake_world import SnowflakeWorld
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture
@@ -139,19 +143,52 @@ def test_the_next_batch_is_uploaded_while_one_is_merged(
 
 
 def test_what_was_made_ahead_is_made_again_where_a_record_is_held_back(
-    world: SnowflakeWorld, request: pytest.FixtureRequest
+    snowflake_url: str,
+    postgres_server: PostgresServer,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Whoever makes it ahead does not ask; a change of it is to wait behind the failed one."""
-    world.put((i, i, "x" * 17_000_000 if i == 1 else "") for i in range(1, 21))
-    pipeline = world.pipeline(policy="block", retries=0, batch_rows=10)
+    """Under `block` a change of the next batch is to wait for one that has failed meanwhile."""
+    with postgres_server.database() as url, psycopg.connect(url, autocommit=True) as source:
+        source.execute("CREATE TABLE orders (id bigint PRIMARY KEY, note text)")
+        pipeline = Pipeline(
+            name="test",
+            source=url,
+            destination=snowflake_url,
+            ledger=tmp_path / "ledger.db",
+            streams=[Stream("orders", capture="log", policy="block", retries=0, batch_rows=2)],
+            install_capture=True,
+        )
+        assert pipeline.run().complete
+        for key, note in [(1, "x" * 17_000_000), (2, "fine")]:
+            source.execute("INSERT INTO orders VALUES (%s, %s)", [key, note])
+        source.execute("UPDATE orders SET note = 'fine' WHERE id = 1")
+        source.execute("INSERT INTO orders VALUES (3, 'fine')")
+        ahead = request.getfixturevalue("ahead")
+        counts = pipeline.run().streams["orders"].counts
+    assert ahead[-1] == 3
+    assert (counts.failed, counts.waiting, counts.loaded) == (1, 1, 2)
+
+
+def test_a_record_that_is_held_back_does_not_keep_others_from_being_uploaded(
+    world: SnowflakeWorld, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the other policies nothing waits for it. Each batch is uploaded once."""
+    world.put([(0, 0, "x" * 17_000_000)])
+    pipeline = world.pipeline(batch_rows=10, retries=0, capture_images=False)
     assert pipeline.run().streams["orders"].counts.failed == 1
-    world.put((i, i, "new") for i in [*range(2, 12), 1, 12])
+    uploads: list[str] = []
+    put = Connected.put
+
+    def noted(work: Connected, name: str, stage: str, data: Any) -> None:
+        uploads.append(stage)
+        put(work, name, stage, data)
+
+    monkeypatch.setattr(Connected, "put", noted)
+    world.put((i, i, "fine") for i in range(1, 26))
     ahead = request.getfixturevalue("ahead")
-    counts = pipeline.run().streams["orders"].counts
-    assert (counts.loaded, counts.waiting) == (11, 1)
-    assert len(ahead) == 2
-    assert world.loaded().keys() == set(range(2, 21))
-    assert world.query('LIST @"PUBLIC"."_ROWTRAIL_STAGE"') == []
+    assert pipeline.run().streams["orders"].counts.loaded == 25
+    assert len(ahead) == len(uploads) == 3
 
 
 def test_an_upload_that_fails_is_made_again_in_its_turn(
