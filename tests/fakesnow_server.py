@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import warnings
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlglot
 import uvicorn
 from fakesnow import arrow, info_schema, transforms
 from fakesnow.cursor import FakeSnowflakeCursor
@@ -55,13 +57,15 @@ def timestamps(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     """NULL where the value is; seconds before 1970 are rounded down, as Snowflake does."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
-    micros = pc.fill_null(values.cast(pa.timestamp("us", tz=values.type.tz)).view(pa.int64()), 0)
-    whole = pc.divide(micros, 10**6)
-    rest = pc.subtract(micros, pc.multiply(whole, 10**6))
+    unit = "ns" if values.type.unit == "ns" else "us"
+    second = 10**9 if unit == "ns" else 10**6
+    parts = pc.fill_null(values.cast(pa.timestamp(unit, tz=values.type.tz)).view(pa.int64()), 0)
+    whole = pc.divide(parts, second)
+    rest = pc.subtract(parts, pc.multiply(whole, second))
     below = pc.less(rest, 0)
     epoch = pc.subtract(whole, below.cast(pa.int64()))
-    fraction = pc.add(rest, pc.multiply(below.cast(pa.int64()), 10**6))
-    fraction = pc.multiply(fraction, 1000).cast(pa.int32())
+    fraction = pc.add(rest, pc.multiply(below.cast(pa.int64()), second))
+    fraction = pc.multiply(fraction, 10**9 // second).cast(pa.int32())
     arrays = [epoch, fraction]
     names = ["epoch", "fraction"]
     if values.type.tz:
@@ -95,7 +99,18 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     if command.startswith("REMOVE "):
         remove_file(connection, command.partition("@")[2])
         command = "SELECT 'removed' AS result"
+    if len(sqlglot.parse(command, read="snowflake")) > 1:
+        raise ProgrammingError(
+            msg="Actual statement count 2 did not match the desired statement count 1.",
+            errno=8,
+            sqlstate="0A000",
+        )
     statement = server.parse_one(command)
+    if isinstance(statement, exp.Show) and statement.name.upper() == "PRIMARY KEYS":
+        command = shown_keys(cursor, statement.args["scope"])
+        statement = server.parse_one(command)
+    if isinstance(statement, exp.Create) and statement.kind == "TABLE":
+        remember_table(cursor, statement)
     if isinstance(statement, DDL) and getattr(connection, "rowtrail_open", False):
         raise ProgrammingError(
             msg=f"DDL in a transaction would commit it: {command[:80]}", errno=1, sqlstate="0A000"
@@ -108,6 +123,134 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     elif isinstance(statement, (exp.Commit, exp.Rollback)):
         connection.rowtrail_open = False
     return done
+
+
+@dataclass
+class Declared:
+    """What a table's definition said, of which DuckDB keeps nothing, or too much."""
+
+    key: list[str] = field(default_factory=list)
+    types: dict[str, str] = field(default_factory=dict)  # as DESCRIBE writes them
+
+
+TABLES: dict[tuple[str, ...], Declared] = {}
+
+
+def stored(identifier: exp.Expression) -> str:
+    return identifier.name if identifier.args.get("quoted") else identifier.name.upper()
+
+
+def place(cursor: Any, table: exp.Table) -> tuple[str, ...]:
+    given = [table.args.get(part) for part in ("catalog", "db", "this")]
+    default = (cursor._conn.database, cursor._conn.schema, "")
+    return tuple(stored(one) if one else other for one, other in zip(given, default, strict=True))
+
+
+def remember_table(cursor: Any, statement: exp.Create) -> None:
+    """Remembers what the definition says of the key, collations and nanoseconds."""
+    table = statement.find(exp.Table)
+    assert table is not None
+    found = Declared()
+    for column in statement.find_all(exp.ColumnDef):
+        name = stored(column.this)
+        for constraint in column.args.get("constraints") or []:
+            if isinstance(constraint.kind, exp.PrimaryKeyColumnConstraint):
+                found.key.append(name)
+            if isinstance(constraint.kind, exp.CollateColumnConstraint):
+                collation = constraint.kind.this.name
+                found.types[name] = f"VARCHAR(16777216) COLLATE '{collation}'"
+        if is_nanoseconds(column.args.get("kind")):
+            found.types[name] = "TIMESTAMP_NTZ(9)"
+    for constraint in statement.find_all(exp.PrimaryKey):
+        found.key = [stored(one) for one in constraint.expressions]
+    TABLES[place(cursor, table)] = found
+
+
+def shown_keys(cursor: Any, table: exp.Table) -> str:
+    """The query that answers SHOW PRIMARY KEYS IN TABLE."""
+    key = TABLES[place(cursor, table)].key
+    rows = [
+        f'SELECT \'{escaped(name)}\' AS "column_name", {number} AS "key_sequence"'
+        for number, name in enumerate(key, start=1)
+    ]
+    return " UNION ALL ".join(rows)
+
+
+def unguarded(expression: Any) -> Any:
+    """A key is NOT NULL and no more: DuckDB would keep it unique, which Snowflake does not."""
+    if not isinstance(expression, exp.Create) or expression.kind != "TABLE":
+        return expression
+    outer = {stored(one) for key in expression.find_all(exp.PrimaryKey) for one in key.expressions}
+    for column in expression.find_all(exp.ColumnDef):
+        constraints = column.args.get("constraints") or []
+        kept = [
+            one
+            for one in constraints
+            if not isinstance(
+                one.kind, (exp.PrimaryKeyColumnConstraint, exp.NotNullColumnConstraint)
+            )
+        ]
+        if len(kept) < len(constraints) or stored(column.this) in outer:
+            kept.append(exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
+        column.set("constraints", kept)
+    for key in list(expression.find_all(exp.PrimaryKey)):
+        key.pop()
+    return expression
+
+
+describe_table = transforms.describe_table
+
+
+def described(expression: Any, *where: Any) -> Any:
+    """With the key, collations and nanoseconds, of which fakesnow says nothing."""
+    found = describe_table(expression, *where)
+    table = expression.find(exp.Table)
+    if found is expression or table is None:
+        return found
+    names = (table.catalog or where[0], table.db or where[1], table.name)
+    declared = TABLES.get(names, Declared())
+    cases = "".join(
+        f" WHEN '{escaped(name)}' THEN '{escaped(kind)}'" for name, kind in declared.types.items()
+    )
+    key = ", ".join(f"'{escaped(name)}'" for name in ["", *declared.key])
+    text = found.sql(dialect="duckdb").replace(
+        "'N' AS \"primary key\"",
+        f"CASE WHEN column_name IN ({key}) THEN 'Y' ELSE 'N' END AS \"primary key\"",
+    )
+    if cases:
+        text = f'SELECT * REPLACE (CASE "name"{cases} ELSE "type" END AS "type") FROM ({text})'
+    return sqlglot.parse_one(text, read="duckdb")
+
+
+def is_nanoseconds(kind: Any) -> bool:
+    """Whether a type was written as TIMESTAMP_NTZ(9). fakesnow keeps microseconds of each."""
+    return (
+        isinstance(kind, exp.DataType)
+        and kind.this == exp.DType.TIMESTAMPNTZ
+        and [one.name for one in kind.expressions] == ["9"]
+    )
+
+
+def nanoseconds(expression: Any) -> Any:
+    """A type for them; and the digits of a second from the value's text, since DuckDB's own
+    function knows no times of day and no years behind 2262."""
+    if is_nanoseconds(expression):
+        return exp.DataType(this=exp.DType.TIMESTAMP_NS, nested=False)
+    if isinstance(expression, exp.Extract) and expression.this.name.upper() == "NANOSECOND":
+        value = expression.expression.sql(dialect="duckdb")
+        digits = f"regexp_extract(CAST({value} AS VARCHAR), '\\.([0-9]+)', 1)"
+        return sqlglot.parse_one(f"CAST(rpad({digits}, 9, '0') AS BIGINT)", read="duckdb")
+    return expression
+
+
+def collations(expression: Any) -> Any:
+    """Those that ignore case are DuckDB's NOCASE; COLLATE(…, '') takes any away."""
+    if isinstance(expression, exp.CollateColumnConstraint):
+        return exp.CollateColumnConstraint(this=exp.to_identifier("NOCASE"))
+    if isinstance(expression, exp.Collate) and expression.expression.name == "":
+        value = expression.this.sql(dialect="duckdb")
+        return sqlglot.parse_one(f"({value} COLLATE C)", read="duckdb")
+    return expression
 
 
 def remove_file(connection: Any, place: str) -> None:
@@ -162,6 +305,9 @@ def transformed(cursor: Any, statement: exp.Expression, params: Any) -> exp.Expr
     statement, which takes a third of the time of these tests."""
     database, schema = cursor._conn.database, cursor._conn.schema
     for each in (
+        unguarded,
+        nanoseconds,
+        collations,
         *KEPT,
         precisely,
         lambda e: transforms.set_schema(e, current_database=database),
@@ -208,6 +354,7 @@ def main() -> None:
     FakeSnowflakeCursor.execute = guarded
     server.gcs_stage_info = upload_info
     arrow.timestamp_to_sf_struct = timestamps
+    transforms.describe_table = described
     # It writes to another database, which DuckDB refuses within a transaction.
     info_schema.insert_table_comment_sql = lambda *_, **__: "SELECT 1"
     routes = [
