@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from rowtrail.connectors.capture.pages import Mask
 from rowtrail.connectors.sources.casting import cast_or_null
 from rowtrail.connectors.sources.snowflake_types import (
+    MICROSECONDS,
     SEMI_STRUCTURED,
     ZONED,
     DeclaredType,
@@ -42,13 +43,13 @@ _TEXTS = {
 """SQL for each kind's values as texts, whatever formats the session has."""
 _BOUND = {
     "VARCHAR": "?",
+    "FLOAT": "CAST(? AS FLOAT)",
     "BINARY": "TO_BINARY(?, 'HEX')",
     "BOOLEAN": "CAST(? AS BOOLEAN)",
     "DATE": "CAST(? AS DATE)",
-    "TIME": "CAST(? AS TIME(9))",
-    "TIMESTAMP_NTZ": "CAST(? AS TIMESTAMP_NTZ(9))",
-    "TIMESTAMP_LTZ": "CAST(? AS TIMESTAMP_TZ(9))",
-    "TIMESTAMP_TZ": "CAST(? AS TIMESTAMP_TZ(9))",
+    **dict.fromkeys(ZONED, "CAST(? AS TIMESTAMP_TZ({digits}))"),
+    "TIMESTAMP_NTZ": "CAST(? AS TIMESTAMP_NTZ({digits}))",
+    "TIME": "CAST(? AS TIME({digits}))",
 }
 """SQL for a text that stands for a value, in the kind's own type."""
 
@@ -146,7 +147,8 @@ def bound_text(declared: DeclaredType) -> str:
     """SQL with a `?` for the text of a value of any column of that kind."""
     if declared.kind == "NUMBER":
         return f"CAST(? AS NUMBER(38,{declared.scale}))"
-    return _BOUND[declared.kind]
+    digits = max(declared.size, MICROSECONDS)  # what is asked for may have more than the column
+    return _BOUND[declared.kind].format(digits=digits)
 
 
 def cursor_text(declared: DeclaredType) -> str:

@@ -10,7 +10,12 @@ import pyarrow as pa
 
 from rowtrail.connectors.capture.pages import one_batch, valid_keys
 from rowtrail.connectors.errors import ConfigurationError, RowtrailError
-from rowtrail.connectors.snowflake_errors import about_a_value, reason, sqlstate
+from rowtrail.connectors.snowflake_errors import (
+    about_a_value,
+    is_missing,
+    reason,
+    sqlstate,
+)
 from rowtrail.connectors.sources.snowflake_rows import SnowflakeRows
 from rowtrail.connectors.sources.snowflake_select import Query, pieces, read_piece
 
@@ -90,7 +95,7 @@ class SnowflakeChosenRows(SnowflakeRows):
             yield
         except RowtrailError as error:
             cause = error.__cause__
-            if cause is None or not sqlstate(cause).startswith(_OF_THE_CONDITION):
+            if cause is None or not _is_of_the_condition(cause):
                 raise
             told = ConfigurationError(
                 f"Snowflake cannot evaluate the condition `{self.condition}` over table "
@@ -99,3 +104,7 @@ class SnowflakeChosenRows(SnowflakeRows):
             )
             # A traceback would quote the value that it trips over.
             raise told from (None if about_a_value(cause) else error)
+
+
+def _is_of_the_condition(error: BaseException) -> bool:
+    return is_missing(error) or sqlstate(error).startswith(_OF_THE_CONDITION)
