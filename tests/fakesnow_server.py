@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 import threading
@@ -83,6 +84,9 @@ def refusing(cursor: Any, statement: exp.Expression, params: Any = None) -> None
     """As Snowflake does where fakesnow is too kind, and errors of DuckDB as errors of SQL."""
     try:
         run(cursor, statement, params)
+    except ProgrammingError as error:  # Snowflake puts values in single quotes
+        error.msg = re.sub(r'string "(.*)" to', r"string '\1' to", str(error.msg), flags=re.S)
+        raise
     except duckdb.ConstraintException as error:
         raise ProgrammingError(msg=str(error), errno=100072, sqlstate="22000") from error
     except duckdb.Error as error:

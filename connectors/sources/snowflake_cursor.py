@@ -25,6 +25,7 @@ from rowtrail.connectors.capture.position import Values
 from rowtrail.connectors.errors import PositionLostError
 from rowtrail.connectors.snowflake_client import quote_exactly
 from rowtrail.connectors.sources.snowflake_rows import SnowflakeRows, row_beyond
+from rowtrail.connectors.sources.snowflake_select import Query
 from rowtrail.connectors.sources.snowflake_table import TableColumn
 from rowtrail.connectors.sources.snowflake_types import TIMESTAMPS, ZONED
 from rowtrail.connectors.sources.snowflake_values import bound_text, cursor_text, own_order
@@ -74,7 +75,7 @@ class SnowflakeCursorRows(SnowflakeRows):
     def full_page(self, bounds: CursorBounds, after: Values | None) -> Page:
         """All rows in key order, beyond this key."""
         beyond, values = self.beyond(after)
-        return self._walk([*self.whole_key(), *beyond], values, [], bounds)
+        return self._walk("full", after, [*self.whole_key(), *beyond], values, [], bounds)
 
     def cursor_page(self, bounds: CursorBounds, after: Values | None) -> Page:
         """Rows from the start to the newest, beyond `after`, which is (cursor, key columns …).
@@ -99,22 +100,23 @@ class SnowflakeCursorRows(SnowflakeRows):
         elif bounds.start is not None:
             conditions.append(f"{self._column} >= {self._mark}")
             values.append(str(bounds.start))
-        return self._walk([*conditions, *self.whole_key()], values, [self._column], bounds)
+        conditions += self.whole_key()
+        return self._walk("cursor", after, conditions, values, [self._column], bounds)
 
     def unplaced_page(self, bounds: CursorBounds, after: Values | None) -> Page:
         """Rows whose cursor is NULL, in key order."""
         beyond, values = self.beyond(after)
-        missing = f"{self._reference} IS NULL"
-        return self._walk([missing, *self.whole_key(), *beyond], values, [], bounds, joined=True)
+        conditions = [f"{self._reference} IS NULL", *self.whole_key(), *beyond]
+        return self._walk("unplaced", after, conditions, values, [], bounds)
 
     def _walk(
         self,
+        what: str,
+        after: Values | None,
         conditions: Sequence[str],
         parameters: Sequence[str],
         order: Sequence[str],
         bounds: CursorBounds,
-        *,
-        joined: bool = False,
     ) -> Page:
         """A page of rows with a whole key, in this order and then that of the key.
 
@@ -123,31 +125,32 @@ class SnowflakeCursorRows(SnowflakeRows):
         """
         where = " AND ".join(conditions) or "TRUE"
         ordered = ", ".join([*order, *self.key_order()])
-        limit = self.stream.batch_rows + 1
-        tail = f"FROM {self.source} WHERE {where} ORDER BY {ordered} LIMIT {limit}"
-        if order or joined:
-            same = " AND ".join(
-                f"{one} = {other}"
-                for one, other in zip(self.key_order(), self.key_order("d"), strict=True)
-            )
-            tail = (
-                f"FROM (SELECT t.* {tail}) AS t JOIN {self.table.sql} AS d ON {same} "
-                f"ORDER BY {ordered} LIMIT {limit}"
-            )
         again, window = self._again(bounds)
-        found = self.select(
-            tail,
-            [*window, *parameters],
-            extra=((again, pa.bool_()), (self._text, pa.string())),
+        same = " AND ".join(
+            f"{one} = {other}"
+            for one, other in zip(self.key_order(), self.key_order("d"), strict=True)
         )
+
+        def query(rows: int) -> Query:
+            tail = f"FROM {self.source} WHERE {where} ORDER BY {ordered} LIMIT {rows}"
+            if what != "full":
+                tail = (
+                    f"FROM (SELECT t.* {tail}) AS t JOIN {self.table.sql} AS d ON {same} "
+                    f"ORDER BY {ordered} LIMIT {rows}"
+                )
+            extra = ((again, pa.bool_()), (self._text, pa.string()))
+            return self.query(tail, [*window, *parameters], extra)
+
+        found, ahead = self.next_rows(what, after, query, self.readers)
         keys = found.rows.select(list(self.schema.key))
         self.refuse_doubles(keys)
         if not order:
             self.refuse_disorder(keys)
         page = self.as_page(found, extra=found.extra[:1])
-        if not order or page.last is None:
-            return page
-        return replace(page, last=(found.extra[1][len(page.rows) - 1].as_py(), *page.last))
+        if order and page.last is not None:
+            last = found.extra[1][len(page.rows) - 1].as_py()
+            page = replace(page, last=(last, *page.last))
+        return self.goes_on(page, ahead)
 
     def _newest(self) -> tuple[str | None, str]:
         """The greatest value, which Snowflake knows without reading the table, and now (UTC)."""

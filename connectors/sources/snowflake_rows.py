@@ -1,16 +1,20 @@
 """One stream's table in Snowflake: pages in key order, and rows by their keys.
 
+Snowflake has no indexes: each statement in key order reads and sorts what is behind its beginning.
+So one statement gives many pages, whose rows are downloaded as they are asked for; they are of the
+moment at which it was carried out, and what happens to them meanwhile is for the next read.
+
 Snowflake keeps no key unique, so that any key may have several rows, which would silently take each
-other's place. Where rows come in key order, those of one key come together: a page asks for one row
-more than it gives, and so meets them on either side of its end, too. Other pages are joined with
+other's place. Where rows come in key order, those of one key come together: a page looks at the row
+after its last one, and so meets them on either side of its end, too. Other pages are joined with
 the table on the key, so that a row comes as often as its key is there. None of it is a statement of
-its own, and each page is one.
+its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -24,22 +28,35 @@ from rowtrail.connectors.snowflake_client import quote_text
 from rowtrail.connectors.sources.snowflake_connection import Connection
 from rowtrail.connectors.sources.snowflake_select import (
     Query,
+    Result,
     Rows,
     falling,
     in_table,
     repeated,
-    select,
 )
 from rowtrail.connectors.sources.snowflake_table import SourceTable
 from rowtrail.connectors.sources.snowflake_values import ValueReader, as_text
 
+PAGES = 64
+"""That one statement gives, so that what is sorted at once, and asked for again after a lost
+connection, is bounded."""
 _MOST_KEYS = 10_000
 """Of one look-up: Snowflake takes 16,384 expressions in a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """The rest of a statement, for who asks for the page behind its last one."""
+
+    what: str
+    after: Values | None
+    result: Result
+    pages: int  # that it still has, if the table has
+
+
+@dataclass(frozen=True, kw_only=True)
 class SnowflakeRows:
-    """Implements `KeyedTable`. Each call is one statement, which sees one state of the table."""
+    """Implements `KeyedTable`."""
 
     connection: Connection
     stream: StreamSpec
@@ -47,6 +64,7 @@ class SnowflakeRows:
     schema: TableSchema
     readers: tuple[ValueReader, ...]  # aligned with the schema's columns
     keys: tuple[ValueReader, ...]  # in key order
+    ahead: list[Ahead] = field(default_factory=list, compare=False, repr=False)  # one at most
 
     @property
     def source(self) -> str:
@@ -54,7 +72,7 @@ class SnowflakeRows:
 
     def page(self, after: Values | None) -> Page:
         """The rows after this key, in key order."""
-        return self.as_page(self._keyed(after, self.readers))
+        return self._keyed("rows", after, self.readers)
 
     def keyless(self, offset: int) -> Page:
         """Rows with a NULL in their key, all of them misfits."""
@@ -65,14 +83,12 @@ class SnowflakeRows:
         selects = sum(len(reader.selects) for reader in self.readers)
         order = ", ".join(str(number + 1) for number in range(selects))
         limit = self.stream.batch_rows
-        found = self.select(
-            f"FROM {self.source} WHERE {missing} ORDER BY {order} LIMIT {limit + 1} OFFSET {offset}"
-        )
-        return self.as_page(found)
+        tail = f"FROM {self.source} WHERE {missing} ORDER BY {order}"
+        return self.as_page(self.select(self.query(f"{tail} LIMIT {limit + 1} OFFSET {offset}")))
 
     def key_page(self, after: Values | None) -> KeyPage:
         """The keys after this one, in key order, without those that do not fit."""
-        page = self.as_page(self._keyed(after, self.keys))
+        page = self._keyed("keys", after, self.keys)
         whole = valid_keys(self.schema, page.rows)
         return KeyPage(keys=page.rows.filter(pa.array(whole)), last=page.last, full=page.full)
 
@@ -95,22 +111,50 @@ class SnowflakeRows:
             extra=(pa.concat_arrays([pa.nulls(0, pa.bool_()), *(p.extra[0] for p in parts)]),),
         )
 
-    def select(
+    def select(self, query: Query) -> Rows:
+        return Result(self.connection, query, self.readers).all()
+
+    def query(
         self,
         tail: str,
         parameters: Sequence[str | None] = (),
-        *,
-        readers: Sequence[ValueReader] | None = None,
         extra: tuple[tuple[str, pa.DataType], ...] = (),
-    ) -> Rows:
-        query = Query(
+    ) -> Query:
+        return Query(
             tail=tail,
             parameters=tuple(parameters),
             extra=extra,
             doing=f"read table {self.table.name}",
             stream=self.stream.name,
         )
-        return select(self.connection, query, self.readers if readers is None else readers)
+
+    def next_rows(
+        self,
+        what: str,
+        after: Values | None,
+        query: Callable[[int], Query],
+        readers: Sequence[ValueReader],
+    ) -> tuple[Rows, Ahead]:
+        """The rows of a page and the one after it, if there is one; and what `goes_on` wants.
+
+        `query` gives a statement for so many rows behind `after`. The page goes on with the last
+        one where that was of the same kind and ended there.
+        """
+        limit = self.stream.batch_rows
+        found = [one for one in self.ahead if one.pages and (one.what, one.after) == (what, after)]
+        self.ahead.clear()
+        if found:
+            ahead = found[0]
+        else:
+            result = Result(self.connection, query(PAGES * limit + 1), readers)
+            ahead = Ahead(what=what, after=after, result=result, pages=PAGES)
+        return ahead.result.take(limit, peek=1), ahead
+
+    def goes_on(self, page: Page, ahead: Ahead) -> Page:
+        """The page, behind which the next one of its kind begins."""
+        if page.full:
+            self.ahead.append(replace(ahead, after=page.last, pages=ahead.pages - 1))
+        return page
 
     def as_page(self, found: Rows, *, extra: tuple[pa.Array, ...] = ()) -> Page:
         """`found` may have a row more than the page, to say that there are more."""
@@ -154,19 +198,19 @@ class SnowflakeRows:
         """The conditions that a row is beyond this key, and their parameters."""
         return row_beyond(self.key_order(), [key.bound for key in self.keys], after)
 
-    def _keyed(self, after: Values | None, readers: Sequence[ValueReader]) -> Rows:
+    def _keyed(self, what: str, after: Values | None, readers: Sequence[ValueReader]) -> Page:
         beyond, parameters = self.beyond(after)
         where = " AND ".join([*self.whole_key(), *beyond]) or "TRUE"
-        found = self.select(
-            f"FROM {self.source} WHERE {where} ORDER BY {', '.join(self.key_order())} "
-            f"LIMIT {self.stream.batch_rows + 1}",
-            parameters,
-            readers=readers,
-        )
+        tail = f"FROM {self.source} WHERE {where} ORDER BY {', '.join(self.key_order())}"
+
+        def query(rows: int) -> Query:
+            return self.query(f"{tail} LIMIT {rows}", parameters)
+
+        found, ahead = self.next_rows(what, after, query, readers)
         keys = found.rows.select(list(self.schema.key))
         self.refuse_doubles(keys)
         self.refuse_disorder(keys)
-        return found
+        return self.goes_on(self.as_page(found), ahead)
 
     def _looked_up(self, keys: pa.RecordBatch, offset: int) -> Page:
         columns = [
@@ -182,12 +226,13 @@ class SnowflakeRows:
         same = " AND ".join(
             f"{reference} = a.k{place}" for place, reference in enumerate(self.key_order(), start=1)
         )
-        found = self.select(
+        query = self.query(
             f"FROM (SELECT {asked}, COLUMN{len(self.keys) + 1} AS n FROM VALUES {values}) AS a "
             f"LEFT JOIN {self.source} ON {same} ORDER BY a.n",
             [text for row in zip(*columns, strict=True) for text in row],
             extra=(("a.n", pa.int64()), (f"{in_table(self.keys[0])} IS NOT NULL", pa.bool_())),
         )
+        found = self.select(query)
         if len(found) > len(keys):
             twice = repeated(pa.RecordBatch.from_arrays([found.extra[0]], names=["n"]))
             assert twice is not None

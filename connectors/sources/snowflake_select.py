@@ -122,15 +122,37 @@ class Rows:
         return pa.RecordBatch.from_arrays(columns, names=[one.name for one in self.readers])
 
 
-def select(connection: Connection, query: Query, readers: Sequence[ValueReader]) -> Rows:
-    """All rows of a query: one statement."""
-    return _rows(list(pieces(connection, query, readers)), query, readers)
+class Result:
+    """The rows of one statement, given out in parts while they are downloaded.
+
+    All are of the moment at which it was carried out; the server keeps them for a day.
+    """
+
+    def __init__(
+        self, connection: Connection, query: Query, readers: Sequence[ValueReader]
+    ) -> None:
+        self._query, self._readers = query, readers
+        self._pieces = _pieces(connection, query, readers)
+        self._waiting: list[pa.Table] = []
+
+    def take(self, count: int, *, peek: int = 0) -> Rows:
+        """The next rows, fewer at the end; and so many more of those that are next after them."""
+        while sum(map(len, self._waiting)) < count + peek:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._waiting.append(piece)
+        found = _head(self._waiting, count + peek)
+        self._waiting = _rest(self._waiting, count)
+        return _rows(found, self._query, self._readers)
+
+    def all(self) -> Rows:
+        return _rows([*self._waiting, *self._pieces], self._query, self._readers)
 
 
-def pieces(
+def _pieces(
     connection: Connection, query: Query, readers: Sequence[ValueReader]
 ) -> Iterator[pa.Table]:
-    """What the statement gives, as it is downloaded."""
     listed = [one for reader in readers for one in reader.select(in_table(reader))]
     listed += [expression for expression, _ in query.extra]
     names = ", ".join(f"{item} AS c{n}" for n, item in enumerate(listed))
@@ -139,8 +161,21 @@ def pieces(
     )
 
 
-def read_piece(piece: pa.Table, query: Query, readers: Sequence[ValueReader]) -> Rows:
-    return _rows([piece], query, readers)
+def _head(tables: Sequence[pa.Table], count: int) -> list[pa.Table]:
+    found = []
+    for table in tables:
+        found.append(table.slice(0, max(count, 0)))
+        count -= len(table)
+    return found
+
+
+def _rest(tables: Sequence[pa.Table], count: int) -> list[pa.Table]:
+    found = []
+    for table in tables:
+        if len(table) > count:
+            found.append(table.slice(max(count, 0)))
+        count -= len(table)
+    return found
 
 
 def in_table(reader: ValueReader, alias: str = "t") -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from rowtrail.connectors.capture.pages import one_batch, valid_keys
+from rowtrail.connectors.capture.pages import valid_keys
 from rowtrail.connectors.errors import ConfigurationError, RowtrailError
 from rowtrail.connectors.snowflake_errors import (
     about_a_value,
@@ -17,7 +17,7 @@ from rowtrail.connectors.snowflake_errors import (
     sqlstate,
 )
 from rowtrail.connectors.sources.snowflake_rows import SnowflakeRows
-from rowtrail.connectors.sources.snowflake_select import Query, pieces, read_piece
+from rowtrail.connectors.sources.snowflake_select import Result
 
 _OF_THE_CONDITION = ("22", "42", "0A", "21")
 """Errors that its text can cause: values, syntax and names, what is not supported (a second
@@ -64,30 +64,18 @@ class SnowflakeChosenRows(SnowflakeRows):
         one statement, whose result the server keeps until it was downloaded."""
         self.check()
         where = " AND ".join(self.whole_key()) or "TRUE"
-        query = Query(
-            tail=f"FROM {self.source} WHERE {where} ORDER BY {', '.join(self.key_order())}",
-            doing=f"read table {self.table.name}",
-            stream=self.stream.name,
-        )
-        limit = self.stream.batch_rows
-        waiting = self.schema.arrow_key().empty_table()
+        tail = f"FROM {self.source} WHERE {where} ORDER BY {', '.join(self.key_order())}"
+        limit, full = self.stream.batch_rows, True
         with self._told():
-            for piece in pieces(self.connection, query, self.keys):
-                rows = read_piece(piece, query, self.keys).rows
-                keys = rows.filter(pa.array(valid_keys(self.schema, rows)))
-                # One at least stays behind, so that its double is met in the next piece.
-                waiting = pa.concat_tables([waiting, pa.Table.from_batches([keys])])
-                self._refuse(waiting)
-                while len(waiting) > limit:
-                    yield one_batch(waiting.slice(0, limit))
-                    waiting = waiting.slice(limit)
-        if len(waiting):
-            yield one_batch(waiting)
-
-    def _refuse(self, keys: pa.Table) -> None:
-        found = one_batch(keys)
-        self.refuse_doubles(found)
-        self.refuse_disorder(found)
+            result = Result(self.connection, self.query(tail), self.keys)
+            while full:
+                found = result.take(limit, peek=1)
+                self.refuse_doubles(found.rows)
+                self.refuse_disorder(found.rows)
+                full = len(found) > limit
+                rows = found.head(limit).rows
+                if len(rows):
+                    yield rows.filter(pa.array(valid_keys(self.schema, rows)))
 
     @contextmanager
     def _told(self) -> Iterator[None]:

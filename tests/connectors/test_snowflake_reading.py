@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, time
@@ -407,3 +408,51 @@ def test_a_look_up_of_more_keys_than_one_statement_takes(
     assert reported_keys([fetched]) == [(4,), (9,), (0,), (1,)]
     assert [one.key for one in fetched.rejected] == [(3,)]
     assert len([sql for sql, _ in said if "FROM VALUES" in sql]) == 3
+
+
+def test_many_pages_of_one_statement(
+    database: SnowflakeDatabase, monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, str]]
+) -> None:
+    """Each statement in key order is paid for by reading all that is behind its beginning."""
+    database.run(
+        "CREATE TABLE items (id NUMBER(9,0) PRIMARY KEY, seen NUMBER(9,0))",
+        *(f"INSERT INTO items VALUES ({number}, {number})" for number in range(20)),
+    )
+    for capture in (Capture.SNAPSHOT, Capture.CURSOR):
+        for pages, expected in ((64, 1), (2, 4), (1, 7)):
+            monkeypatch.setattr(snowflake_rows, "PAGES", pages)
+            said.clear()
+            follower = Follower(stream(capture=capture, cursor="seen"))
+            read(database, follower)
+            assert len(follower.live()) == 20
+            pages_of = [sql for sql, _ in said if "ORDER BY" in sql]
+            assert len(pages_of) == expected
+            assert pages_of[0].endswith(f"LIMIT {pages * 3 + 1}")
+            assert {tag for sql, tag in said if sql in pages_of} == {"items"}
+
+
+def test_what_comes_meanwhile_is_for_the_next_read(database: SnowflakeDatabase) -> None:
+    database.run(
+        "CREATE TABLE items (id NUMBER(9,0) PRIMARY KEY, note VARCHAR)",
+        *(f"INSERT INTO items VALUES ({number}, 'old')" for number in range(9)),
+    )
+    follower = Follower(stream())
+    with database.source() as source:
+        for item in source.read(follower.stream, follower.state(source)):
+            follower.apply(item)
+            database.run("UPDATE items SET note = 'new'")
+        assert {row["note"] for row in follower.live().values()} == {"old"}
+        assert len(reported(follower.read(source))) == 9
+    assert {row["note"] for row in follower.live().values()} == {"new"}
+
+
+def test_a_value_that_a_condition_trips_over_is_not_told(database: SnowflakeDatabase) -> None:
+    """It may be one of a redacted column."""
+    database.run(
+        "CREATE TABLE items (id NUMBER(9,0) PRIMARY KEY, name VARCHAR)",
+        "INSERT INTO items VALUES (1, 'secret')",
+    )
+    with database.source() as source, pytest.raises(ConfigurationError) as caught:
+        list(source.keys_where(stream(), "name::NUMBER > 0"))
+    assert "the condition `name::NUMBER > 0`" in str(caught.value)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))

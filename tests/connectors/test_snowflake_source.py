@@ -8,13 +8,18 @@ from contextlib import closing
 import pytest
 
 from rowtrail.connectors.base import Capture
+from rowtrail.connectors.sources import snowflake_rows
 from tests.connectors.snowflake_database import SnowflakeDatabase
 from tests.connectors.source_conformance import SourceConformance
 
 
 class TestSnowflakeSource(SourceConformance):
     @pytest.fixture
-    def database(self, snowflake_url: str) -> Iterator[SnowflakeDatabase]:
+    def database(
+        self, snowflake_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SnowflakeDatabase]:
+        """Two pages come from one statement, the next ones from another."""
+        monkeypatch.setattr(snowflake_rows, "PAGES", 2)
         with closing(SnowflakeDatabase(snowflake_url)) as database:
             yield database
 
