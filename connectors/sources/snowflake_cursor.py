@@ -28,7 +28,12 @@ from rowtrail.connectors.sources.snowflake_rows import SnowflakeRows, row_beyond
 from rowtrail.connectors.sources.snowflake_select import Query
 from rowtrail.connectors.sources.snowflake_table import TableColumn
 from rowtrail.connectors.sources.snowflake_types import TIMESTAMPS, ZONED
-from rowtrail.connectors.sources.snowflake_values import bound_text, cursor_text, own_order
+from rowtrail.connectors.sources.snowflake_values import (
+    UTC,
+    bound_text,
+    cursor_text,
+    own_order,
+)
 
 OPEN_SECONDS = 3_600
 """How long a transaction may be open before its rows are missed, where no lag says otherwise: as
@@ -183,7 +188,7 @@ class SnowflakeCursorRows(SnowflakeRows):
         behind = lag or OPEN_SECONDS
         if self._kind == "DATE":
             return _day_before(high, ceil(behind / 86_400))
-        return _earlier(high, behind) + ("+00:00" if self._kind in ZONED else "")
+        return _earlier(high.removesuffix(UTC), behind) + (UTC if self._kind in ZONED else "")
 
     def _is_mine(self, settled: Settled) -> bool:
         return (settled.column, settled.kind) == (self.cursor.name, self._kind)

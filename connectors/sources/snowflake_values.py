@@ -27,7 +27,8 @@ from rowtrail.connectors.sources.snowflake_types import (
 from rowtrail.connectors.type_names import type_name
 
 _MOMENT = "YYYY-MM-DD HH24:MI:SS.FF9"
-_UTC = "+00:00"
+UTC = "+00:00"
+"""Behind the text of a moment."""
 _TEXTS = {
     "NUMBER": "CAST({c} AS VARCHAR)",
     "BOOLEAN": "CAST({c} AS VARCHAR)",
@@ -101,7 +102,7 @@ class ValueReader:
         kind = value.type
         if pa.types.is_timestamp(kind) and kind.tz is not None:
             text = _rendered(value.cast(pa.timestamp("us")))
-            return text + self._nanoseconds(arrays, row) + _UTC
+            return text + self._nanoseconds(arrays, row) + UTC
         if pa.types.is_temporal(kind):
             return _rendered(value) + self._nanoseconds(arrays, row)
         return as_text(value.as_py())
@@ -154,7 +155,7 @@ def bound_text(declared: DeclaredType) -> str:
 def cursor_text(declared: DeclaredType) -> str:
     """SQL for a cursor's value as a text that is bound as `bound_text` says."""
     if declared.kind in ZONED:
-        return f"TO_VARCHAR(CONVERT_TIMEZONE('UTC', {{c}}), '{_MOMENT}') || '{_UTC}'"
+        return f"TO_VARCHAR(CONVERT_TIMEZONE('UTC', {{c}}), '{_MOMENT}') || '{UTC}'"
     return _TEXTS[declared.kind]
 
 
