@@ -227,10 +227,11 @@ def test_times_in_the_future_are_read_again(database: SnowflakeDatabase) -> None
     database.run(
         "CREATE TABLE items (id NUMBER(9,0) PRIMARY KEY, note VARCHAR, seen TIMESTAMP_NTZ(6))",
         "INSERT INTO items SELECT 1, 'old', '9000-01-01 00:00:00'",
+        "INSERT INTO items SELECT 2, 'old', '2024-01-31 00:00:00'",
     )
     follower = Follower(stream(capture=Capture.CURSOR, cursor="seen"))
     read(database, follower)
-    database.run("INSERT INTO items SELECT 2, 'x', SYSDATE()")
+    database.run("UPDATE items SET note = 'new', seen = SYSDATE() WHERE id = 2")
     with database.source() as source:
         assert reported_keys(follower.read(source)) == [(2,)]
 
