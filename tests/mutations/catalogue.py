@@ -288,6 +288,24 @@ MUTATIONS = (
         tests=(_SNOWFLAKE + "test_a_table_that_was_dropped_goes_to_who_makes_it_again",),
     ),
     Mutation(
+        name="nanoseconds-are-cut-off",
+        bug="A time in Snowflake loses what it has beyond microseconds, and nobody is told.",
+        path="connectors/sources/snowflake_values.py",
+        before="        if pc.any(beyond).as_py():",
+        after="        if False:",
+        tests=("tests/connectors/test_snowflake_reading.py::test_nanoseconds_hold_their_row_back",),
+    ),
+    Mutation(
+        name="second-row-of-a-snowflake-key",
+        bug="The second row of a key is not looked for on the next page, where Snowflake has it.",
+        path="connectors/sources/snowflake_rows.py",
+        before=".take(limit, peek=1), ahead",
+        after=".take(limit), ahead",
+        tests=(
+            "tests/connectors/test_snowflake_reading.py::test_a_primary_key_of_which_there_are_two_rows",
+        ),
+    ),
+    Mutation(
         name="any-type-may-be-asked",
         bug="`types` may ask a column of SQLite for what no value of it can be.",
         path="connectors/sources/sqlite_types.py",
