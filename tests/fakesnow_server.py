@@ -126,8 +126,8 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     if isinstance(statement, exp.Show) and statement.name.upper() == "PRIMARY KEYS":
         command = shown_keys(cursor, statement.args["scope"])
         statement = server.parse_one(command)
-    if isinstance(statement, exp.Create) and statement.kind == "TABLE":
-        remember_table(cursor, statement)
+    if isinstance(statement, (exp.Create, exp.Alter)) and statement.args["kind"] == "TABLE":
+        remember(cursor, statement)
     if isinstance(statement, DDL) and getattr(connection, "rowtrail_open", False):
         raise ProgrammingError(
             msg=f"DDL in a transaction would commit it: {command[:80]}", errno=1, sqlstate="0A000"
@@ -150,13 +150,14 @@ class Declared:
     types: dict[str, str] = field(default_factory=dict)  # as DESCRIBE writes them
 
 
-TIMES = {
+SIZED = {
+    exp.DType.VARCHAR: "VARCHAR",
     exp.DType.TIME: "TIME",
     exp.DType.TIMESTAMPNTZ: "TIMESTAMP_NTZ",
     exp.DType.TIMESTAMPLTZ: "TIMESTAMP_LTZ",
     exp.DType.TIMESTAMPTZ: "TIMESTAMP_TZ",
 }
-"""Types of times, whose digits DuckDB has no place for."""
+"""Types whose length or digits DuckDB has no place for."""
 TABLES: dict[tuple[str, ...], Declared] = {}
 
 
@@ -170,25 +171,33 @@ def place(cursor: Any, table: exp.Table) -> tuple[str, ...]:
     return tuple(stored(one) if one else other for one, other in zip(given, default, strict=True))
 
 
-def remember_table(cursor: Any, statement: exp.Create) -> None:
-    """Remembers what the definition says of the key, collations and digits of seconds."""
+def remember(cursor: Any, statement: exp.Create | exp.Alter) -> None:
+    """Remembers what the definition says of the key, collations, lengths and digits of seconds."""
     table = statement.find(exp.Table)
     assert table is not None
-    found = Declared()
+    where = place(cursor, table)
+    found = TABLES.get(where, Declared()) if isinstance(statement, exp.Alter) else Declared()
     for column in statement.find_all(exp.ColumnDef):
         name = stored(column.this)
+        remember_type(found, name, column.args.get("kind"))
         for constraint in column.args.get("constraints") or []:
             if isinstance(constraint.kind, exp.PrimaryKeyColumnConstraint):
                 found.key.append(name)
             if isinstance(constraint.kind, exp.CollateColumnConstraint):
                 collation = constraint.kind.this.name
                 found.types[name] = f"VARCHAR(16777216) COLLATE '{collation}'"
-        kind = column.args.get("kind")
-        if isinstance(kind, exp.DataType) and kind.this in TIMES and kind.expressions:
-            found.types[name] = f"{TIMES[kind.this]}({kind.expressions[0].name})"
+    for change in statement.find_all(exp.AlterColumn):
+        if change.args.get("dtype"):
+            remember_type(found, stored(change.this), change.args["dtype"])
     for constraint in statement.find_all(exp.PrimaryKey):
         found.key = [stored(one) for one in constraint.expressions]
-    TABLES[place(cursor, table)] = found
+    TABLES[where] = found
+
+
+def remember_type(found: Declared, column: str, kind: Any) -> None:
+    found.types.pop(column, None)
+    if isinstance(kind, exp.DataType) and kind.this in SIZED and kind.expressions:
+        found.types[column] = f"{SIZED[kind.this]}({kind.expressions[0].name})"
 
 
 def shown_keys(cursor: Any, table: exp.Table) -> str:
@@ -228,7 +237,7 @@ SELECT
     column_name AS "name",
     CASE {declared} WHEN column_type = 'BIGINT' THEN 'NUMBER(38,0)'
         WHEN starts_with(column_type, 'DECIMAL') THEN replace(column_type, 'DECIMAL', 'NUMBER')
-        WHEN column_type = 'VARCHAR' THEN 'VARCHAR(' || coalesce(length, 16777216) || ')'
+        WHEN column_type = 'VARCHAR' THEN 'VARCHAR(16777216)'
         WHEN column_type = 'TIMESTAMP' THEN 'TIMESTAMP_NTZ(9)'
         WHEN column_type = 'TIMESTAMP WITH TIME ZONE' THEN 'TIMESTAMP_TZ(9)'
         WHEN column_type = 'TIME' THEN 'TIME(9)'
@@ -240,13 +249,7 @@ SELECT
     CASE WHEN "null" = 'YES' THEN 'Y' ELSE 'N' END AS "null?",
     "default" AS "default",
     CASE WHEN column_name IN ({key}) THEN 'Y' ELSE 'N' END AS "primary key"
-FROM (SELECT *, row_number() OVER () AS number FROM (DESCRIBE "{place}")) LEFT JOIN (
-    SELECT ext_column_name AS column_name, ext_character_maximum_length AS length
-    FROM _fs_global._fs_information_schema._fs_columns_ext
-    WHERE ext_table_catalog = {catalog} AND ext_table_schema = {schema}
-        AND ext_table_name = {table}
-) USING (column_name)
-ORDER BY number
+FROM (DESCRIBE "{place}")
 """
 
 
@@ -258,15 +261,11 @@ def described(expression: Any, *where: Any) -> Any:
         return expression
     names = (table.catalog or where[0], table.db or where[1], table.name)
     known = TABLES.get(names, Declared())
-    catalog, schema, name = (f"'{escaped(one)}'" for one in names)
     text = DESCRIBE.format(
         declared=" ".join(
             f"WHEN column_name = '{escaped(column)}' THEN '{escaped(kind)}'"
             for column, kind in known.types.items()
         ),
-        catalog=catalog,
-        schema=schema,
-        table=name,
         key=", ".join(f"'{escaped(column)}'" for column in ["", *known.key]),
         place='"."'.join(one.replace('"', '""') for one in names),
     )
