@@ -25,9 +25,9 @@ from rowtrail.connectors.sources.snowflake_where import SnowflakeChosenRows
 class SnowflakeSource:
     """A database in Snowflake, with the schema that the URL names as its first.
 
-    Implements `Source`, `Catalog`, `ListsColumns`, `OffersCaptures` and `ChoosesKeys`. Each item of
-    a read is one statement in autocommit; nothing is written. A session that was lost is opened
-    anew by the next call.
+    Implements `Source`, `Catalog`, `ListsColumns`, `OffersCaptures` and `ChoosesKeys`. Statements
+    are in autocommit, so that no transaction is ever open, and write nothing. One of them gives
+    many items of a read. A session that was lost is opened anew by the next call.
 
     Raises ConfigurationError where signing in is refused, TransientError where the account cannot
     be reached.
