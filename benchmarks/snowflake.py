@@ -5,6 +5,10 @@ part, and a warehouse's own work is not in these figures. The floor is pyarrow w
 columns as they are; the peer is what the connector's `write_pandas` does with a DataFrame that it
 is given: Parquet with gzip. Statements are counted over the wire, at the server that stands in for
 Snowflake.
+
+That uploads overlap with merges is told by two syncs by turns, of which one makes nothing ahead.
+Each merge waits for MERGE_SECONDS, as for a warehouse elsewhere, which does not take this machine's
+processor as the server that stands in for it does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -34,12 +40,18 @@ from rowtrail.connectors.changes import (
     constant_operations,
     constant_versions,
 )
-from rowtrail.connectors.destinations.snowflake_staging import write_parquet
+from rowtrail.connectors.destinations.snowflake_merge import Staged
+from rowtrail.connectors.destinations.snowflake_staging import parts, to_parquet, write_parquet
 from rowtrail.connectors.destinations.snowflake_types import check_limits
+from rowtrail.pipelines import run_stream
 
 ROWS = 1_000_000
 SYNCED = 100_000
+BATCHES, MERGE_SECONDS = 5, 1.0
 SEED = 20_240_131
+AHEAD, IN_TURN = (
+    f"a sync of {BATCHES} batches, uploaded {how}" for how in ("beside the merges", "in turn")
+)
 STAGED, FLOOR, PEER = "Rowtrail, checked and staged", "pyarrow, zstd", "write_pandas, gzip"
 
 
@@ -80,7 +92,8 @@ def main(settings: Settings) -> Report:
 
     def staged() -> None:
         check_limits(load.target.table, load.rows)
-        sizes[STAGED] = write_parquet(load).tell()
+        files = [write_parquet(part) for part in parts(to_parquet(load, load.receipt.written_at))]
+        sizes[STAGED] = sum(file.tell() for file in files)
 
     def floor() -> None:
         data = BytesIO()
@@ -97,6 +110,8 @@ def main(settings: Settings) -> Report:
     seconds = {name: [one[name] for one in rounds] for name in ways}
     to_floor = ratios(seconds[STAGED], seconds[FLOOR])
     costs = runs(settings)
+    syncs = [{way: sync(settings, ahead=way == AHEAD) for way in (AHEAD, IN_TURN)} for _ in "12"]
+    to_turns = ratios([one[AHEAD] for one in syncs], [one[IN_TURN] for one in syncs])
     return Report(
         title=f"{rows:,} rows to staged Parquet, and the statements of runs into Snowflake",
         columns=("way, or run", "s", "million rows/s", "MB", "statements"),
@@ -113,7 +128,8 @@ def main(settings: Settings) -> Report:
         + [
             (name, "", "", f"{cost.staged_bytes / 10**6:.1f}", f"{cost.statements}")
             for name, cost in costs.items()
-        ],
+        ]
+        + [(name, f"{median(one[name] for one in syncs):.2f}", "", "", "") for name in syncs[0]],
         limits=[
             Limit(what="staged / the floor", figure=median(to_floor), most=2.0),
             Limit(
@@ -121,6 +137,7 @@ def main(settings: Settings) -> Report:
                 figure=costs["a run that finds nothing"].statements,
                 most=30,
             ),
+            Limit(what="uploads ahead / in turn", figure=median(to_turns), most=1.0),
         ],
         notes=[
             "No account took part: what stands in for Snowflake counts statements, and takes the "
@@ -128,6 +145,7 @@ def main(settings: Settings) -> Report:
         ],
         raw={
             "seconds": seconds,
+            "syncs": syncs,
             "bytes": sizes,
             "statements": {name: cost.statements for name, cost in costs.items()},
         },
@@ -147,19 +165,44 @@ def runs(settings: Settings) -> dict[str, Cost]:
     with TemporaryDirectory(dir=settings.folder) as folder, SnowflakeServer() as server:
         source = Path(folder) / "shop.db"
         make_source(source, settings.rows(SYNCED))
-        pipeline = Pipeline(
-            name="benchmark",
-            source=f"sqlite:///{source}",
-            destination=server.url(),
-            ledger=Path(folder) / "ledger.db",
-            streams=[Stream("orders", capture="trigger")],
-            install_capture=True,
-        )
+        pipeline = _pipeline(Path(folder), server)
         costs[f"a first sync of {settings.rows(SYNCED):,} rows"] = _cost(pipeline)
         changes = change_source(source, 0.01, 1)
         costs[f"a run after {changes:,} changes"] = _cost(pipeline)
         costs["a run that finds nothing"] = _cost(pipeline)
     return costs
+
+
+def sync(settings: Settings, *, ahead: bool) -> float:
+    """Seconds of a first sync in BATCHES batches, each merge of which waits."""
+    rows = settings.rows(ROWS)
+    merge, prepare = Staged.merge, run_stream.prepare_ahead
+
+    def waiting(staged: Staged, deletes: Any) -> Any:
+        time.sleep(MERGE_SECONDS)
+        return merge(staged, deletes)
+
+    with TemporaryDirectory(dir=settings.folder) as folder, SnowflakeServer() as server:
+        source = Path(folder) / "shop.db"
+        make_source(source, rows)
+        pipeline = _pipeline(Path(folder), server, batch_rows=-(-rows // BATCHES))
+        way = prepare if ahead else (lambda lane, changes: None)
+        with (
+            patch.object(Staged, "merge", waiting),
+            patch.object(run_stream, "prepare_ahead", way),
+        ):
+            return _seconds(lambda: _cost(pipeline))
+
+
+def _pipeline(folder: Path, server: SnowflakeServer, **stream: Any) -> Pipeline:
+    return Pipeline(
+        name="benchmark",
+        source=f"sqlite:///{folder / 'shop.db'}",
+        destination=server.url(),
+        ledger=folder / "ledger.db",
+        streams=[Stream("orders", capture="trigger", **stream)],
+        install_capture=True,
+    )
 
 
 def _cost(pipeline: Pipeline) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
@@ -84,6 +84,11 @@ class Known(Protocol):
     def pages(self) -> Iterator[pa.RecordBatch]:
         """The `Changes.page` batches of the last complete read, in the order they were given."""
         ...
+
+
+def known_schema(schema: TableSchema) -> pa.Schema:
+    """Of what `Known.keys` and `Destination.keys` give for a table of this schema."""
+    return schema.arrow_key().append(pa.field("present", pa.bool_()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,8 +319,8 @@ class Receipt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Load:
-    """All that one destination transaction does.
+class LoadRows:
+    """The rows of a load.
 
     Keys are unique within it. Where the target keeps the history, keys with their versions are.
     """
@@ -325,12 +330,35 @@ class Load:
     operations: pa.Array  # uint8; DELETE also for rows that a transform dropped
     filtered: pa.Array  # bool: a DELETE because a transform dropped the row
     versions: pa.RecordBatch  # of VERSION_SCHEMA
+    times: Times | None = None  # for history alone; None: rows as they were read just now
+    replaces: bool = False  # likewise: a version that is there is replaced, not kept
+
+    def are_same(self, other: LoadRows) -> bool:
+        """Whether they are the very same objects, and not only equal."""
+        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(LoadRows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(LoadRows):
+    """All that one destination transaction does."""
+
     receipt: Receipt
     gaps_opened: tuple[Gap, ...] = ()
     gaps_closed: tuple[str, ...] = ()  # record ids whose gap, if any, is no more
     watermark: datetime | None = None
-    times: Times | None = None  # for history alone; None: rows as they were read just now
-    replaces: bool = False  # likewise: a version that is there is replaced, not kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathering:
+    """How much a destination would rather have in one batch than in several.
+
+    What a source gives is gathered until one of these is reached.
+    """
+
+    rows: int  # changes
+    size: int  # bytes, as Arrow
+    seconds: float  # since the first of them was read
+    quiet_seconds: float  # likewise, where nothing but the time has moved on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +375,8 @@ class Capabilities:
     """Whether `alter` gives a column of the first type the second one; True: it is in the key."""
     same_name: Callable[[str, str], bool]
     """Whether two names are one column's."""
+    gathering: Gathering | None = None
+    """None: what a source gives at a time is a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,6 +484,20 @@ class TellsCost(Protocol):
     @property
     def cost(self) -> Cost:
         """Since it was opened."""
+        ...
+
+
+@runtime_checkable
+class UploadsAhead(Protocol):
+    """A destination to which rows can be brought before it is their turn to be written."""
+
+    def upload(self, rows: LoadRows, run_id: str) -> None:
+        """Brings the rows to where `write` takes them from; the target does not change.
+
+        Called in another thread than `write` and while that is at work, for the load after the one
+        that is being written. A `write` of the very same rows takes what was uploaded. What no
+        write has taken is removed in time. Raises RecordError, TransientError, StopError.
+        """
         ...
 
 

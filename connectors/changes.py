@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
@@ -69,6 +69,15 @@ class Times:
             at=pa.repeat(pa.scalar(at, INSTANT_TYPE), count),
             committed=pa.array(np.zeros(count, dtype=np.bool_)),
             fresh=fresh,
+        )
+
+    @classmethod
+    def of_all(cls, parts: Sequence[Times]) -> Times:
+        """One after the other; fresh if all of them are."""
+        return cls(
+            at=pa.concat_arrays([part.at for part in parts]),
+            committed=pa.concat_arrays([part.committed for part in parts]),
+            fresh=all(part.fresh for part in parts),
         )
 
     def take(self, indices: pa.Array) -> Times:
@@ -157,6 +166,28 @@ class Changes:
                 for one in self.rejected
             ),
         )
+
+
+def gathered(parts: Sequence[Changes]) -> Changes:
+    """Parts that follow one another in a read as one, which ends as the last of them does.
+
+    They have the same schema, and those with rows have either all times or none.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    pages = [part.page for part in parts if part.page is not None]
+    times = [part.times for part in parts if part.times is not None and len(part)]
+    watermarks = [part.watermark for part in parts if part.watermark is not None]
+    return replace(
+        parts[-1],
+        rows=pa.concat_batches([part.rows for part in parts]),
+        operations=pa.concat_arrays([part.operations for part in parts]),
+        versions=pa.concat_batches([part.versions for part in parts]),
+        rejected=tuple(one for part in parts for one in part.rejected),
+        watermark=watermarks[-1] if watermarks else None,
+        page=pa.concat_batches(pages) if pages else None,
+        times=Times.of_all(times) if times else None,
+    )
 
 
 def operations_array(values: Iterable[Operation]) -> pa.Array:

@@ -185,7 +185,7 @@ def _at_source(
 
 
 def _first(source: Source, stream: StreamDefinition, rows: int) -> Iterator[Changes]:
-    size = min(rows, stream.batch_rows)
+    size = min(rows, stream.page_rows)
     spec = replace(stream.source_spec(), capture=Capture.SNAPSHOT, batch_rows=size)
     return first_changes(source, spec)
 

@@ -113,6 +113,7 @@ def commit_batch(
     kind: BatchKind = BatchKind.CAPTURE,
     decision_id: int | None = None,
     position_before: str | None = None,
+    ahead: Prepared | None = None,
 ) -> BatchResult:
     """Takes one batch of changes to the target and to the ledger, in this order:
 
@@ -132,10 +133,12 @@ def commit_batch(
     crash after 5 leaves nothing to do. So at most this one batch is ever applied again, and the
     fence of the merge makes that change nothing.
 
+    `ahead` is what was made of these changes while the batch before them was at 4; it will do as
+    long as no record of the stream is held back.
+
     Raises StopError, ConfigurationError, TransientError (retries are spent) and the ledger's
     errors. The batch is then abandoned, or left for recovery where the write's end is unknown.
     """
-    budget = budget_of(lane, kind)
     clock = _Clock()
     batch = lane.ledger.batches.open(lane.run_id, lane.stream.name, kind, lane.epoch)  # 1
     lane.faults(Point.OPENED)
@@ -143,15 +146,9 @@ def commit_batch(
     with _abandoning(lane, batch):
         with clock.measure("archive"):
             lane.archive(changes, batch, position_before)  # 2
-        staged = lane.stage(changes, budget, before)  # 2
-        plan = make_plan(
-            changes,
-            staged,
-            lane.target,
-            code_fingerprint=lane.code_fingerprint,
-            images=lane.images,
-            moves_position=kind is BatchKind.CAPTURE,
-        )
+        if ahead is None or lane.held.all():
+            ahead = prepare(lane, changes, before, kind)  # 2
+        staged, plan, budget = ahead.staged, ahead.plan, ahead.budget
         plan = _hold(lane, changes, plan, before, kind)
         lane.breakers.add(
             read=len(changes) + len(changes.rejected),
@@ -205,6 +202,32 @@ def commit_batch(
         failed_records=plan.failed_records(),
         warnings=warnings_of(changes, staged),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What the stages and the plan have made of a batch, of which nothing is written yet."""
+
+    staged: Staged
+    plan: Plan
+    budget: Budget  # as far as it is spent
+
+
+def prepare(
+    lane: Lane, changes: Changes, before: Sequence[HeldBack], kind: BatchKind = BatchKind.CAPTURE
+) -> Prepared:
+    """Runs the stages and plans the load. Raises as `stages.stage` does."""
+    budget = budget_of(lane, kind)
+    staged = lane.stage(changes, budget, before)
+    plan = make_plan(
+        changes,
+        staged,
+        lane.target,
+        code_fingerprint=lane.code_fingerprint,
+        images=lane.images,
+        moves_position=kind is BatchKind.CAPTURE,
+    )
+    return Prepared(staged=staged, plan=plan, budget=budget)
 
 
 def _blockers(lane: Lane, changes: Changes, kind: BatchKind) -> tuple[HeldBack, ...]:

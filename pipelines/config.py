@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
+from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.checks import Check, checks_of
 from rowtrail.pipelines.config_mistakes import Mistakes, Place
@@ -282,7 +282,7 @@ def _stream(
         exclude=tuple(given.get("exclude", ())),
         types={**(defaults.types or {}), **(section.types or {})},
         transforms=_transforms((*place, "transforms"), references, folder, mistakes),
-        batch_rows=given.get("batch_rows", DEFAULT_BATCH_ROWS),
+        batch_rows=given.get("batch_rows"),
         capture_images=given.get("capture_images", True),
         policy=Policy(given.get("policy", "latest")),
         retries=given.get("retries", DEFAULT_RETRIES),

@@ -320,7 +320,8 @@ class StreamSection(_Section):
         Field(
             ge=1,
             le=1_000_000,
-            description=f"Most changes in one batch; {DEFAULT_BATCH_ROWS} if not set.",
+            description=f"Most changes in one batch; {DEFAULT_BATCH_ROWS} if not set, and into "
+            "Snowflake as many as are gathered there.",
         ),
     ] = None
     capture_images: Annotated[

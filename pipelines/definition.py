@@ -79,7 +79,7 @@ class StreamDefinition:
     exclude: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
     transforms: tuple[Transform, ...] = ()
-    batch_rows: int = DEFAULT_BATCH_ROWS
+    batch_rows: int | None = None  # most changes in one batch; None: as the destination has them
     capture_images: bool = True
     policy: Policy = Policy.LATEST
     retries: int = DEFAULT_RETRIES  # that runs make by themselves; 0: a person asks for each
@@ -105,6 +105,11 @@ class StreamDefinition:
         """Whether each version of a record is loaded, and not only its newest."""
         return self.deletes is Deletes.HISTORY
 
+    @property
+    def page_rows(self) -> int:
+        """At most so many rows are read, fetched or chosen at a time."""
+        return self.batch_rows or DEFAULT_BATCH_ROWS
+
     def source_spec(self) -> StreamSpec:
         return StreamSpec(
             name=self.name,
@@ -116,7 +121,7 @@ class StreamDefinition:
             columns=self.columns,
             exclude=self.exclude,
             types=self.types,
-            batch_rows=self.batch_rows,
+            batch_rows=self.page_rows,
             log=self.log,
             readers=self.readers,
         )

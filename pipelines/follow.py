@@ -24,6 +24,7 @@ from rowtrail.pipelines.automatic import ask_for_due
 from rowtrail.pipelines.breakers import BreakerCount
 from rowtrail.pipelines.commit import commit_batch
 from rowtrail.pipelines.definition import StreamDefinition
+from rowtrail.pipelines.gathering import Gatherer, gathering_of
 from rowtrail.pipelines.lane import ReadyStream, install_capture, make_ready
 from rowtrail.pipelines.opening import OpenPipeline, decide_unfinished
 from rowtrail.pipelines.patterns import Resolved, known_targets, register, resolve
@@ -79,6 +80,14 @@ def follow_streams(
     following.run(opened.source)
     found = {**following.refused, **following.results}
     return following.opened, {name: with_held_back(opened, one) for name, one in found.items()}
+
+
+@dataclass
+class _Waiting:
+    """What was read of a stream and is not yet a batch, and the position before it."""
+
+    gatherer: Gatherer
+    position: str | None
 
 
 @dataclass
@@ -155,30 +164,44 @@ class _Follow:
             self._stopped(self.lanes[error.stream].lane.stream, error)
 
     def _load(self, items: Iterable[tuple[str, Changes] | None]) -> None:
-        positions = {name: ready.state.position for name, ready in self.lanes.items()}
+        can = self.opened.destination.capabilities
+        waiting = {
+            name: _Waiting(Gatherer(gathering_of(can, ready.lane.stream)), ready.state.position)
+            for name, ready in self.lanes.items()
+        }
         for item in items:
             self.failures = 0
             if item is None or time.monotonic() - self.quiet >= BUSY_SECONDS:
                 self._meanwhile()
             if self.new is not None:
-                return  # the slot is free for the first read of what is new
-            if item is None:
-                continue
-            name, changes = item
-            ready = self.lanes[name]
-            if changes.schema != ready.source_schema:
-                return  # the table has got another shape since it was made ready
-            try:
-                self._commit(ready, changes, positions[name])
-            except RowtrailError as error:
-                error.stream = name
-                raise
-            positions[name] = changes.position
+                break  # the slot is free for the first read of what is new
+            if item is not None:
+                name, changes = item
+                if changes.schema != self.lanes[name].source_schema:
+                    break  # the table has got another shape since it was made ready
+                gatherer = waiting[name].gatherer
+                if not gatherer.takes(changes):
+                    self._commit(name, waiting[name])
+                gatherer.add(changes)
+            for name, one in waiting.items():
+                if one.gatherer.is_due:
+                    self._commit(name, one)
+        for name, one in waiting.items():
+            self._commit(name, one)
 
-    def _commit(self, ready: ReadyStream, changes: Changes, before: str | None) -> None:
-        name = ready.lane.stream.name
+    def _commit(self, name: str, waiting: _Waiting) -> None:
+        """What was gathered of a stream, as one batch; what was read but is not yet a batch would
+        be read again."""
+        changes = waiting.gatherer.take()
+        if changes is None:
+            return
         self.opened.lease.check()
-        batch = commit_batch(ready.lane, changes, position_before=before)
+        try:
+            batch = commit_batch(self.lanes[name].lane, changes, position_before=waiting.position)
+        except RowtrailError as error:
+            error.stream = name
+            raise
+        waiting.position = changes.position
         self.results[name] = self.results[name].plus(batch)
         if len(changes) or changes.rejected:
             self.opened.reporter.batch_done(name, batch)

@@ -19,7 +19,7 @@ from rowtrail.checkpoints.states import (
     Outcome,
     Stage,
 )
-from rowtrail.connectors.base import Gap, Load, Receipt, Target
+from rowtrail.connectors.base import Gap, Load, LoadRows, Receipt, Target
 from rowtrail.connectors.changes import Changes, Operation, Rejected, Times, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.fingerprints import error_fingerprint
@@ -152,11 +152,7 @@ class Plan:
             if _is_gap(failure)
         }
         return Load(
-            target=self.target,
-            rows=self.rows,
-            operations=self.operations,
-            filtered=self.filtered,
-            versions=self.versions,
+            **vars(self.load_rows(replaces=replaces)),
             receipt=receipt,
             gaps_opened=tuple(
                 Gap(
@@ -169,6 +165,16 @@ class Plan:
             ),
             gaps_closed=tuple(map(str, complete)),
             watermark=self.watermark,
+        )
+
+    def load_rows(self, *, replaces: bool = False) -> LoadRows:
+        """What of the load is known before its turn."""
+        return LoadRows(
+            target=self.target,
+            rows=self.rows,
+            operations=self.operations,
+            filtered=self.filtered,
+            versions=self.versions,
             times=self.times,
             replaces=replaces,
         )

@@ -124,7 +124,7 @@ def portions(
     opened: OpenPipeline, ready: ReadyStream, found: Sorted, revision: int
 ) -> Iterator[Portion]:
     """The records by where they go on from, at most a batch at a time."""
-    size = ready.lane.stream.batch_rows
+    size = ready.lane.stream.page_rows
     for some in _chunks(found.from_transform, size):
         changes = _from_images(ready, [f for f, _ in some], [image for _, image in some])
         yield Portion(changes=changes, origin="the captured image")

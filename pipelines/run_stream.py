@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from rowtrail.checkpoints.states import StreamRecord, StreamState
-from rowtrail.connectors.base import Cost, ReadState, TellsCost
+from rowtrail.connectors.base import Cost, Known, ReadState, TellsCost
 from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import (
     ConfigurationError,
@@ -17,9 +17,12 @@ from rowtrail.connectors.errors import (
     RowtrailError,
     TransientError,
 )
+from rowtrail.pipelines.ahead import Batch, prepare_ahead
 from rowtrail.pipelines.breakers import stopped_for_deletes
-from rowtrail.pipelines.commit import commit_batch
+from rowtrail.pipelines.commit import Lane, commit_batch
 from rowtrail.pipelines.definition import Breakers, StreamDefinition
+from rowtrail.pipelines.first_read import FirstRead
+from rowtrail.pipelines.gathering import Gatherer, gathering_of
 from rowtrail.pipelines.lane import ReadyStream, make_ready, skip_reason
 from rowtrail.pipelines.opening import OpenPipeline, settle_unfinished
 from rowtrail.pipelines.read_ahead import ReadAhead
@@ -98,7 +101,8 @@ def _committed(
         ready = opened.patience.retry(partial(make_ready, opened, stream, run_id, breakers))
         position, whole = ready.state.position, True
         with closing(_batches(opened, ready)) as batches:
-            for changes in batches:
+            for batch in batches:
+                changes = batch.changes
                 if changes.schema != ready.source_schema:
                     whole = False
                     break
@@ -106,7 +110,7 @@ def _committed(
                     yield None
                     return
                 opened.lease.check()
-                yield commit_batch(ready.lane, changes, position_before=position)
+                yield commit_batch(ready.lane, changes, position_before=position, ahead=batch.ahead)
                 position = changes.position
 
 
@@ -137,16 +141,16 @@ def breakers_of(
     return replace(limits, deleted_share=0.0)
 
 
-def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, None, None]:
+def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Batch, None, None]:
     """All that the source has to report; a cut connection goes on from the last closed batch."""
     state = ready.state
     with ExitStack() as stack:
-        reading: ReadAhead | None = None
+        reading: ReadAhead[Batch] | None = None
 
-        def following() -> Changes | None:
+        def following() -> Batch | None:
             nonlocal reading, state
             if reading is None:
-                reading = stack.enter_context(_read_ahead(opened, ready.lane.stream, state))
+                reading = stack.enter_context(_read_ahead(opened, ready.lane, state))
             try:
                 return next(reading, None)
             except TransientError:
@@ -154,16 +158,31 @@ def _batches(opened: OpenPipeline, ready: ReadyStream) -> Generator[Changes, Non
                 reading, state = None, _at_ledger(opened, ready)
                 raise
 
-        while (changes := opened.patience.retry(following)) is not None:
-            yield changes
+        while (batch := opened.patience.retry(following)) is not None:
+            yield batch
 
 
-def _read_ahead(opened: OpenPipeline, stream: StreamDefinition, state: ReadState) -> ReadAhead:
-    spec = stream.source_spec()
+def _read_ahead(opened: OpenPipeline, lane: Lane, state: ReadState) -> ReadAhead[Batch]:
+    spec = lane.stream.source_spec()
+
+    def finish(changes: Changes, waited_for: bool) -> Batch:
+        # With nothing else to do meanwhile it is quicker, and needs no connection of its own.
+        ahead = None if waited_for else prepare_ahead(lane, changes)
+        return Batch(changes=changes, ahead=ahead)
+
+    def reading(known: Known) -> Iterator[Changes]:
+        if not is_first:
+            return opened.source.read(spec, replace(state, known=known))
+        first = FirstRead(known, lane.target.schema)
+        return first.watched(opened.source.read(spec, replace(state, known=first)))
+
+    is_first = state.fresh and state.position is None and not lane.held.all()
     return ReadAhead(
-        lambda known: opened.source.read(spec, replace(state, known=known)),
+        reading,
         state.known,
         opened.source_in_use,
+        Gatherer(gathering_of(lane.destination.capabilities, lane.stream)),
+        finish,
     )
 
 

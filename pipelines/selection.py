@@ -137,7 +137,7 @@ def _resolved(
             return spooled(
                 (pa.RecordBatch.from_arrays(one.columns, schema=fields) for one in found),
                 fields,
-                stream.batch_rows,
+                stream.page_rows,
             )
     taken = opened.ledger.taken_up(stream.name, selection)
 
@@ -151,7 +151,7 @@ def _resolved(
             yield key_batch([ids[number] for number in numbers], fields)
             left.extend(_others(ids, numbers))
 
-    resolved = distinct(keys(), fields, stream.batch_rows, at_most=taken.changes())
+    resolved = distinct(keys(), fields, stream.page_rows, at_most=taken.changes())
     left[:] = dict.fromkeys(left)
     return resolved
 

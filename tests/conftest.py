@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.memory_folder import use_memory
@@ -18,6 +19,7 @@ LONG = (
     "test_proj.py",
     "test_recovery.py",
     "test_sigkill.py",
+    "test_snowflake_crashes.py",
     "test_state_machine.py",
     "test_power_loss.py",
     "test_postgres_cuts.py",
@@ -31,6 +33,9 @@ LONG = (
 
 def pytest_configure() -> None:
     use_memory()
+    # An example that takes long says something of the machine, and nothing of the code.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,8 @@ Prints the port that it listens on, then serves until its standard input is clos
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import logging
 import re
@@ -29,7 +31,7 @@ from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 from sqlglot.errors import TokenError
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 server: Any = import_module("fakesnow.server")  # the package has a function of that name
 
@@ -37,13 +39,54 @@ server: Any = import_module("fakesnow.server")  # the package has a function of 
 async def login(request: Request) -> JSONResponse:
     """With what connector 5.x wants to be told."""
     answer = json.loads((await server.login_request(request)).body)
+    connection = server.sessions[answer["data"]["token"]]
+    parameters = {one: str(value) for one, value in (await asked_of(request)).items()}
+    connection.lock_timeout = int(parameters.get("LOCK_TIMEOUT", 43_200))
     answer["data"] |= {
         "masterToken": "master",
         "masterValidityInSeconds": 14_400,
         "validityInSeconds": 3_600,
-        "sessionId": 1,
+        "sessionId": id(connection),
     }
     return JSONResponse(answer)
+
+
+async def asked_of(request: Request) -> dict[str, Any]:
+    """The parameters that a client wants for its session."""
+    body = await request.body()
+    if request.headers.get("Content-Encoding") == "gzip":
+        body = gzip.decompress(body)
+    parameters: dict[str, Any] = json.loads(body)["data"]["SESSION_PARAMETERS"]
+    return parameters
+
+
+async def logout(request: Request) -> JSONResponse:
+    """What the session has not committed is rolled back."""
+    token = server.to_token(request)
+    if request.query_params.get("delete") and token in server.sessions:
+        abort(server.sessions[token])
+    answer: JSONResponse = await server.session(request)
+    return answer
+
+
+last_asked: dict[str, tuple[str, asyncio.Future[Response]]] = {}
+"""Of each session: its last request's id, and the answer."""
+
+
+async def query(request: Request) -> Response:
+    """What is asked again is not done again: it has the first answer, or waits for it.
+
+    Connectors ask again with the same requestId, and a retryCount, where no answer came:
+    https://docs.snowflake.com/en/developer-guide/sql-api/submitting-requests, "Resubmitting a
+    request"; fakesnow would carry out the statement once more.
+    """
+    token, asked = server.to_token(request), request.query_params["requestId"]
+    await request.body()  # else a client that went away meanwhile would be an answer
+    known, answer = last_asked.get(token, ("", None))
+    if answer is None or known != asked or "retryCount" not in request.query_params:
+        answer = asyncio.ensure_future(server.query_request(request))
+        last_asked[token] = (asked, answer)
+    return await asyncio.shield(answer)
 
 
 stage_info = server.gcs_stage_info
@@ -107,14 +150,93 @@ def parse_one(sql: str, **more: Any) -> exp.Expression:
 
 execute = FakeSnowflakeCursor.execute
 DDL = (exp.Create, exp.Alter, exp.Drop)
+LOCKING = (exp.Update, exp.Merge, exp.Delete)
+
+
+class Locks:
+    """Who has changed rows of a table keeps others from it until its transaction ends.
+
+    What only adds rows waits for nobody and keeps nobody waiting:
+    https://docs.snowflake.com/en/sql-reference/transactions#resource-locking. DuckDB would refuse
+    at once what Snowflake lets wait. The lock is of the whole table, and the statement that waits
+    must be the first of its transaction: DuckDB's transactions see what was there when they began.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[str, Any] = {}
+        self._waiting: list[tuple[str, Any]] = []
+        self._changed = threading.Condition()
+
+    def take(self, table: str, connection: Any) -> None:
+        def free() -> bool:
+            return self._holders.get(table, connection) is connection
+
+        with self._changed:
+            self._waiting.append((table, connection))
+            got = self._changed.wait_for(free, connection.lock_timeout)
+            self._waiting.remove((table, connection))
+            if not got:
+                raise ProgrammingError(
+                    msg=f"Statement has locked table {table} in transaction "
+                    f"{id(self._holders[table])} and this lock has not yet been released.",
+                    errno=625,
+                    sqlstate="57014",
+                )
+            self._holders[table] = connection
+
+    def show(self, database: str) -> str:
+        """SHOW LOCKS, which fakesnow does not know: a query whose rows are its answer."""
+        with self._changed:
+            rows = [(table, id(one), "HOLDING") for table, one in self._holders.items()]
+            rows += [(table, id(one), "WAITING") for table, one in self._waiting]
+        selects = [
+            f"SELECT '{table}' AS resource, {number} AS transaction, '{status}' AS status"
+            for table, number, status in [("", 0, ""), *rows]
+        ]
+        these = f"resource LIKE '{database}.%' ORDER BY status"
+        return f"SELECT * FROM ({' UNION ALL '.join(selects)}) AS locks WHERE {these}"
+
+    def release(self, connection: Any) -> None:
+        with self._changed:
+            held = [table for table, one in self._holders.items() if one is connection]
+            for table in held:
+                del self._holders[table]
+            self._changed.notify_all()
+
+
+locks = Locks()
+
+
+def abort(connection: Any) -> None:
+    """Rolls back the transaction that the session may have."""
+    if getattr(connection, "rowtrail_open", False):
+        connection.rowtrail_open = False
+        connection._duck_conn.rollback()
+    locks.release(connection)
+
+
+def abort_named(what: str, number: str) -> str:
+    """SYSTEM$ABORT_TRANSACTION and _SESSION, which fakesnow does not know. A transaction has the
+    number of its session."""
+    for token, connection in list(server.sessions.items()):
+        if id(connection) == int(number):
+            abort(connection)
+            if what == "SESSION":
+                del server.sessions[token]
+            return "SELECT 'aborted' AS result"
+    raise ProgrammingError(msg=f"There is no {what} {number}", errno=1, sqlstate="22023")
 
 
 def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
     """Refuses DDL in a transaction, which Snowflake would commit at once, and a MERGE in which two
     rows of the source match one row: an error there, and here a matter of chance."""
     connection = cursor._conn
+    if found := re.fullmatch(r"SELECT SYSTEM\$ABORT_(TRANSACTION|SESSION)\((\d+)\)", command):
+        command = abort_named(found[1], found[2])
+    if command == "SHOW LOCKS":
+        command = locks.show(connection.database)
     if command.startswith("REMOVE "):
-        remove_file(connection, command.partition("@")[2])
+        remove_files(connection, command.partition("@")[2])
         command = "SELECT 'removed' AS result"
     if len(sqlglot.parse(command, read="snowflake")) > 1:
         raise ProgrammingError(
@@ -132,13 +254,20 @@ def guarded(cursor: Any, command: str, *args: Any, **kwargs: Any) -> Any:
         raise ProgrammingError(
             msg=f"DDL in a transaction would commit it: {command[:80]}", errno=1, sqlstate="0A000"
         )
-    if isinstance(statement, exp.Merge):
-        refuse_duplicates(cursor, statement)
-    done = execute(cursor, command, *args, **kwargs)
-    if isinstance(statement, exp.Transaction):
-        connection.rowtrail_open = True
-    elif isinstance(statement, (exp.Commit, exp.Rollback)):
-        connection.rowtrail_open = False
+    if isinstance(statement, LOCKING):
+        table = statement.this
+        locks.take(f"{connection.database}.{table.db}.{table.name}", connection)
+    try:
+        if isinstance(statement, exp.Merge):
+            refuse_duplicates(cursor, statement)
+        done = execute(cursor, command, *args, **kwargs)
+        if isinstance(statement, exp.Transaction):
+            connection.rowtrail_open = True
+        elif isinstance(statement, (exp.Commit, exp.Rollback)):
+            connection.rowtrail_open = False
+    finally:
+        if not getattr(connection, "rowtrail_open", False):
+            locks.release(connection)
     return done
 
 
@@ -208,28 +337,6 @@ def shown_keys(cursor: Any, table: exp.Table) -> str:
         for number, name in enumerate(key, start=1)
     ]
     return " UNION ALL ".join(rows)
-
-
-def unguarded(expression: Any) -> Any:
-    """A key is NOT NULL and no more: DuckDB would keep it unique, which Snowflake does not."""
-    if not isinstance(expression, exp.Create) or expression.kind != "TABLE":
-        return expression
-    outer = {stored(one) for key in expression.find_all(exp.PrimaryKey) for one in key.expressions}
-    for column in expression.find_all(exp.ColumnDef):
-        constraints = column.args.get("constraints") or []
-        kept = [
-            one
-            for one in constraints
-            if not isinstance(
-                one.kind, (exp.PrimaryKeyColumnConstraint, exp.NotNullColumnConstraint)
-            )
-        ]
-        if len(kept) < len(constraints) or stored(column.this) in outer:
-            kept.append(exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
-        column.set("constraints", kept)
-    for key in list(expression.find_all(exp.PrimaryKey)):
-        key.pop()
-    return expression
 
 
 DESCRIBE = """
@@ -303,11 +410,14 @@ def collations(expression: Any) -> Any:
     return expression
 
 
-def remove_file(connection: Any, place: str) -> None:
-    """REMOVE of one file, which fakesnow does not know."""
+def remove_files(connection: Any, place: str) -> None:
+    """REMOVE, which fakesnow does not know: of all files whose names in the stage begin so."""
     name, _, path = place.partition("/")
     parts = stage.parts_from_var(name, connection.database, connection.schema)
-    Path(stage.internal_dir(".".join(parts)), path).unlink(missing_ok=True)
+    folder = Path(stage.internal_dir(".".join(parts)))
+    for file in folder.rglob("*"):
+        if file.is_file() and str(file.relative_to(folder)).startswith(path):
+            file.unlink()
 
 
 def refuse_duplicates(cursor: Any, merge: exp.Merge) -> None:
@@ -355,10 +465,10 @@ def transformed(cursor: Any, statement: exp.Expression, params: Any) -> exp.Expr
     statement, which takes a third of the time of these tests."""
     database, schema = cursor._conn.database, cursor._conn.schema
     for each in (
-        unguarded,
         nanoseconds,
         collations,
         *KEPT,
+        without_keys,
         precisely,
         lambda e: transforms.set_schema(e, current_database=database),
         lambda e: transforms.create_database(e, db_path=cursor._conn.db_path),
@@ -370,6 +480,18 @@ def transformed(cursor: Any, statement: exp.Expression, params: Any) -> exp.Expr
         statement = statement.transform(each, copy=False)
     return statement
 
+
+def without_keys(expression: Any) -> Any:
+    """Snowflake keeps no key unique, whatever a table says; of a primary key it keeps NOT NULL."""
+    if isinstance(expression, exp.PrimaryKeyColumnConstraint):
+        return exp.NotNullColumnConstraint()
+    if isinstance(expression, exp.Schema):
+        kept = [one for one in expression.expressions if not isinstance(one, KEYS)]
+        expression.set("expressions", kept)
+    return expression
+
+
+KEYS = (exp.PrimaryKey, exp.UniqueColumnConstraint)
 
 integers = transforms.integer_precision
 
@@ -408,10 +530,15 @@ def main() -> None:
     server.parse_one = parse_one
     # It writes to another database, which DuckDB refuses within a transaction.
     info_schema.insert_table_comment_sql = lambda *_, **__: "SELECT 1"
+    ours = {
+        "/session/v1/login-request": login,
+        "/session": logout,
+        "/queries/v1/query-request": query,
+    }
     routes = [
         type(route)(
             route.path,
-            login if route.path == "/session/v1/login-request" else route.endpoint,
+            ours.get(route.path, route.endpoint),
             methods=[one for one in route.methods if one != "HEAD"],
         )
         for route in server.routes

@@ -6,14 +6,20 @@ socket, whatever they were doing.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK = 65_536
+
+
+def _nothing() -> None:
+    pass
 
 
 class Way(Enum):
@@ -30,7 +36,7 @@ class _Pair:
     client: socket.socket
     server: socket.socket
     tail: bytes = b""  # the last of what the client sent: a pattern may come in two parts
-    losing: bool = False  # the next answer is thrown away, and the connection with it
+    losing: Callable[[], None] | None = None  # what happens instead of the next answer
 
     def cut(self) -> None:
         for end in (self.client, self.server):
@@ -53,6 +59,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._limits: dict[Way, int] = {}  # of `passed`, where all is cut
         self._pattern: bytes | None = None
+        self._instead = _nothing
         self._listener: socket.socket | None = None
         self.accept()
 
@@ -93,11 +100,12 @@ class Proxy:
         with self._lock:
             self._limits[way] = self.passed[way] + size
 
-    def lose_reply_to(self, pattern: bytes) -> None:
-        """When a client next sends this, the server gets it; its answer is lost with the
-        connection: it was done, and nobody was told."""
+    def lose_reply_to(self, pattern: bytes, instead: Callable[[], None] = _nothing) -> None:
+        """When a client next sends what this regular expression finds, the server gets it; its
+        answer is lost with the connection: it was done, and nobody was told. `instead` is called
+        before the cut."""
         with self._lock:
-            self._pattern = pattern
+            self._pattern, self._instead = pattern, instead
 
     def pass_all(self) -> None:
         """Forgets what was to be cut or lost."""
@@ -151,7 +159,8 @@ class Proxy:
             source, sink = sink, source
         with suppress(OSError):
             while data := source.recv(_CHUNK):
-                if way is Way.DOWN and pair.losing:
+                if way is Way.DOWN and pair.losing is not None:
+                    pair.losing()
                     with self._lock:
                         self.cuts += 1
                     break
@@ -172,6 +181,6 @@ class Proxy:
             self.passed[way] += len(data)
             if way is Way.UP and self._pattern is not None:
                 pair.tail = (pair.tail + data)[-_CHUNK:]
-                if self._pattern in pair.tail:
-                    self._pattern, pair.tail, pair.losing = None, b"", True
+                if re.search(self._pattern, pair.tail, re.DOTALL):
+                    self._pattern, pair.tail, pair.losing = None, b"", self._instead
         return data, at_the_end

@@ -16,6 +16,7 @@ from rowtrail.connectors.base import (
     RowsThere,
     Target,
     TargetTable,
+    known_schema,
 )
 from rowtrail.connectors.destinations import duckdb_layout, receipts
 from rowtrail.connectors.destinations.claims import CLAIMS, Claim
@@ -27,7 +28,7 @@ from rowtrail.connectors.destinations.duckdb_file import (
     prepare_private_log,
 )
 from rowtrail.connectors.destinations.duckdb_history import merge_history
-from rowtrail.connectors.destinations.duckdb_keys import empty_keys, read_keys
+from rowtrail.connectors.destinations.duckdb_keys import read_keys
 from rowtrail.connectors.destinations.duckdb_layout import place_of, read_layout, refusing
 from rowtrail.connectors.destinations.duckdb_memory import Memory
 from rowtrail.connectors.destinations.duckdb_merge import merge
@@ -143,7 +144,7 @@ class DuckdbDestination:
         with translated(f"read keys of table {target.table} of {self._path}"):
             layout = read_layout(self._connection, TableName.parse(target.table))
             if layout is None:
-                return empty_keys(target)
+                return known_schema(target.schema).empty_table()
             return read_keys(self._connection, layout, target, after, upto, limit)
 
     def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from rowtrail.connectors.base import Target
+from rowtrail.connectors.base import Target, known_schema
 from rowtrail.connectors.destinations.duckdb_sql import fetch_arrow
 from rowtrail.connectors.destinations.duckdb_types import column_type
 from rowtrail.connectors.destinations.history import last_gone
@@ -13,10 +13,6 @@ from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import FILTERED, quote, quoted
 
 Key = tuple[object, ...]
-
-
-def empty_keys(target: Target) -> pa.Table:
-    return _schema(target).empty_table()
 
 
 def read_keys(
@@ -43,12 +39,8 @@ def read_keys(
         f"ORDER BY {quoted(key)} LIMIT ?",
         [*bounds, *bounds, limit],
     )
-    schema = _schema(target)  # which may spell a name in another case than the table
+    schema = known_schema(target.schema)  # which may spell a name in another case than the table
     return table.rename_columns(schema.names).cast(schema)
-
-
-def _schema(target: Target) -> pa.Schema:
-    return target.schema.arrow_key().append(pa.field("present", pa.bool_()))
 
 
 def _range(target: Target, after: Key | None, upto: Key | None) -> tuple[str, list[object]]:

@@ -24,10 +24,11 @@ All databases judge alike, in the SQL of `judge`, by tables without any column o
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Load
+from rowtrail.connectors.base import Load, LoadRows
 from rowtrail.connectors.changes import Times
 from rowtrail.connectors.destinations.layout import Layout
 from rowtrail.connectors.destinations.names import VERSION_COLUMNS
@@ -51,7 +52,12 @@ def newer_tuple(one: str, other: str) -> str:
 
 def times_of(load: Load) -> Times:
     """Of each row; where the load tells none, all were read when it is written."""
-    return load.times or Times.of_read(load.receipt.written_at, len(load.rows))
+    return times_at(load, load.receipt.written_at)
+
+
+def times_at(rows: LoadRows, read_at: datetime) -> Times:
+    """Likewise, of rows that have no receipt yet."""
+    return rows.times or Times.of_read(read_at, len(rows.rows))
 
 
 def check_versions_are_unique(load: Load) -> None:

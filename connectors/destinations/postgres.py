@@ -17,6 +17,7 @@ from rowtrail.connectors.base import (
     RowsThere,
     Target,
     TargetTable,
+    known_schema,
 )
 from rowtrail.connectors.destinations import postgres_layout, receipts
 from rowtrail.connectors.destinations.claims import Claim
@@ -24,7 +25,7 @@ from rowtrail.connectors.destinations.gaps import GAPS, read_gaps, update_gaps
 from rowtrail.connectors.destinations.layout import for_reading_only, not_ours, table_is_gone
 from rowtrail.connectors.destinations.owner import hold
 from rowtrail.connectors.destinations.postgres_history import merge_history
-from rowtrail.connectors.destinations.postgres_keys import keys_query, keys_schema, read_keys
+from rowtrail.connectors.destinations.postgres_keys import keys_query, read_keys
 from rowtrail.connectors.destinations.postgres_layout import (
     PostgresLayout,
     check_key,
@@ -153,7 +154,7 @@ class PostgresDestination:
         with self._reading(doing) as work:
             layout = read_layout(work, PostgresName.parse(target.table))
         if layout is None:
-            return keys_schema(target).empty_table()
+            return known_schema(target.schema).empty_table()
         with translated(doing, self._name), self._session.arrow() as cursor:
             cursor.execute(keys_query(layout, target, after, upto, limit))
             return read_keys(cursor.fetch_arrow_table(), target)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Target
+from rowtrail.connectors.base import Target, known_schema
 from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.names import FILTERED, quote, quoted
 from rowtrail.connectors.destinations.postgres_layout import PostgresLayout
@@ -14,11 +14,6 @@ from rowtrail.connectors.destinations.postgres_types import column_type
 from rowtrail.connectors.postgres_client import quote_text
 
 Key = tuple[object, ...]
-
-
-def keys_schema(target: Target) -> pa.Schema:
-    """Of what `Destination.keys` returns."""
-    return target.schema.arrow_key().append(pa.field("present", pa.bool_()))
 
 
 def keys_query(
@@ -46,7 +41,7 @@ def order_by(layout: PostgresLayout, target: Target) -> str:
 
 def read_keys(found: pa.Table, target: Target) -> pa.Table:
     """The driver's answer in the target's own types; it gives numerics as text."""
-    schema = keys_schema(target)
+    schema = known_schema(target.schema)
     columns = []
     for column, field in zip(found.columns, schema, strict=True):
         plain = pa.chunked_array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -16,11 +17,14 @@ from rowtrail.connectors.base import (
     Cost,
     Deletes,
     Fence,
+    Gathering,
     Load,
+    LoadRows,
     Receipt,
     RowsThere,
     Target,
     TargetTable,
+    known_schema,
 )
 from rowtrail.connectors.changes import Operation
 from rowtrail.connectors.destinations import receipts, snowflake_layout
@@ -34,7 +38,6 @@ from rowtrail.connectors.destinations.rows_there import nothing_there, rows_ther
 from rowtrail.connectors.destinations.snowflake_history import StagedHistory, tables
 from rowtrail.connectors.destinations.snowflake_keys import (
     keys_query,
-    keys_schema,
     read_keys,
     read_rows_query,
     rows_schema,
@@ -47,7 +50,12 @@ from rowtrail.connectors.destinations.snowflake_layout import (
     refusing,
 )
 from rowtrail.connectors.destinations.snowflake_merge import Mask, Staged
-from rowtrail.connectors.destinations.snowflake_own import claim_schema, is_there
+from rowtrail.connectors.destinations.snowflake_own import (
+    claim_schema,
+    folder_of,
+    is_there,
+    staging_of,
+)
 from rowtrail.connectors.destinations.snowflake_sql import (
     Connected,
     Meter,
@@ -55,13 +63,14 @@ from rowtrail.connectors.destinations.snowflake_sql import (
     stored,
     transaction,
 )
-from rowtrail.connectors.destinations.snowflake_staging import copy, make_table, uploaded
+from rowtrail.connectors.destinations.snowflake_staging import copy, make_table, put, remove
 from rowtrail.connectors.destinations.snowflake_types import (
     check_limits,
     snowflake_type,
     takes,
     widens,
 )
+from rowtrail.connectors.destinations.snowflake_uploads import Uploads
 from rowtrail.connectors.destinations.unique_keys import check_keys_are_unique
 from rowtrail.connectors.errors import RecordError, TransientError
 from rowtrail.connectors.snowflake_client import SnowflakeUrl
@@ -70,7 +79,12 @@ from rowtrail.connectors.snowflake_errors import translated
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
-_STAGING = "_rowtrail_staging"
+GATHERING = Gathering(rows=1_000_000, size=128 << 20, seconds=60.0, quiet_seconds=900.0)
+"""A warehouse is billed by the second, and for a minute at least whenever it is woken: four files
+of `snowflake_staging.PART_BYTES` for each merge, and a merge each minute while changes come."""
+
+_LOST_KEPT = 3
+"""Lost sessions that a new one ends: the last of them may be those of tries to get a new one."""
 
 
 class SnowflakeDestination:
@@ -90,6 +104,7 @@ class SnowflakeDestination:
         takes=takes,
         widens=widens,
         same_name=lambda one, other: stored(one) == stored(other),
+        gathering=GATHERING,
     )
 
     def __init__(self, url: str, fence: Fence | None = None) -> None:
@@ -97,9 +112,11 @@ class SnowflakeDestination:
         self._name = self._url.name
         self._fence = fence
         self._connection: SnowflakeConnection | None = None
+        self._lost: deque[int] = deque(maxlen=_LOST_KEPT)
         self._meter = Meter()
+        self._uploads = Uploads(self._url)
         # Of this object alone: whoever was taken over may still be busy with its own.
-        self._staging = f"{_STAGING}_{uuid4().hex[:12]}"
+        self._mark = uuid4().hex[:12]
         self._staged = False
         try:
             with self._reading("claim the schema") as work:
@@ -111,7 +128,7 @@ class SnowflakeDestination:
 
     @property
     def cost(self) -> Cost:
-        return self._meter.cost
+        return self._meter.cost + self._uploads.cost
 
     def describe(self, table: str) -> TargetTable | None:
         with self._reading(f"describe table {table}") as work:
@@ -149,29 +166,47 @@ class SnowflakeDestination:
         history = target.deletes is Deletes.HISTORY
         (check_versions_are_unique if history else check_keys_are_unique)(load)
         doing = f"write to table {target.table}"
-        with self._reading(doing, load) as work, ExitStack() as stack:
+        tag = _tag(self._writer(), target.stream, load.receipt.run_id)
+        with self._reading(doing, tag) as work, ExitStack() as stack:
             layout = self._layout(work, target)
             staged: Staged | StagedHistory | None = None
             if len(load.rows):
                 self._staged = True
-                rows = make_table(work, self._staging, load)
+                rows = make_table(work, self._staging(), load)
                 if history:
-                    staged = StagedHistory.prepare(work, layout, load, rows, self._staging)
+                    staged = StagedHistory.prepare(work, layout, load, rows, self._staging())
                 else:
                     staged = Staged(work=work, layout=layout, load=load, rows=rows)
-                file = stack.enter_context(uploaded(work, load))
-            with self._transaction(doing, load, keep=not probe) as work:
+                folder = stack.enter_context(self._uploaded(work, load))
+            with self._transaction(doing, tag, keep=not probe) as work:
                 known = receipts.superseded_before(work, load.receipt)
                 if known is not None:
                     return receipts.row_mask(known, len(load.rows))
                 superseded = np.zeros(len(load.rows), dtype=np.bool_)
                 if staged is not None:
                     with translated(doing, self._name, record=True):
-                        copy(work, staged.rows, file)
+                        copy(work, staged.rows, folder, len(load.rows))
                         superseded = staged.merge(_deletes(load))
                 receipts.write_receipt(work, load.receipt, receipts.row_numbers(superseded))
                 update_gaps(work, load)
         return pa.array(superseded)
+
+    def refused(self, load: Load) -> list[int]:
+        """See `connectors.base.TellsRefused`: NULL in a column that forbids it. Snowflake has no
+        CHECK, and keeps no values unique."""
+        with self._reading(f"look up the rules of table {load.target.table}") as work:
+            layout = self._layout(work, load.target)
+        missing = np.zeros(len(load.rows), dtype=np.bool_)
+        for name in load.rows.schema.names:
+            if stored(name) in layout.required:
+                missing |= load.rows[name].is_null().to_numpy(zero_copy_only=False)
+        rows: list[int] = np.flatnonzero(missing & ~_deletes(load)).tolist()
+        return rows
+
+    def upload(self, rows: LoadRows, run_id: str) -> None:
+        """See `connectors.base.UploadsAhead`."""
+        tag = _tag(self._writer(), rows.target.stream, run_id)
+        self._uploads.upload(rows, self._new_folder(), tag)
 
     def receipts(self) -> list[Receipt]:
         pipeline = self._fence.pipeline if self._fence else None
@@ -189,7 +224,7 @@ class SnowflakeDestination:
         with self._reading(f"read keys of table {target.table}") as work:
             layout = read_layout(work, self._place(target.table))
             if layout is None:
-                return keys_schema(target).empty_table()
+                return known_schema(target.schema).empty_table()
             return read_keys(work.arrow(*keys_query(layout, target, after, upto, limit)), target)
 
     def rows(self, target: Target, keys: pa.RecordBatch) -> RowsThere:
@@ -210,14 +245,37 @@ class SnowflakeDestination:
 
     def close(self) -> None:
         """May be called twice."""
+        self._uploads.close()
         connection = self._connection
         if connection is not None and self._staged:
             work = Connected(connection, self._url.schema, self._meter)
             with suppress(driver.Error):
-                for table in tables(self._staging, self._url.schema):
+                for table in tables(self._staging(), self._url.schema):
                     work.run(f"DROP TABLE IF EXISTS {table}")
             self._staged = False
         self._let_go()
+
+    @contextmanager
+    def _uploaded(self, work: Connected, load: Load) -> Iterator[str]:
+        """The folder of the stage that has the rows, for SQL; it is gone in the end, whatever
+        became of them: by itself a COPY removes only what it has loaded, not what it has refused.
+        """
+        folder = self._uploads.take(load)
+        try:
+            if folder is None:
+                folder = self._new_folder()
+                put(work, folder, load, load.receipt.written_at)
+            yield folder
+        finally:
+            if folder is not None:
+                remove(work, folder)
+
+    def _new_folder(self) -> str:
+        """A folder of the stage, for SQL, that nothing has been in."""
+        return f"{folder_of(self._url.schema, self._writer())}/{uuid4().hex}"
+
+    def _staging(self) -> str:
+        return f"{staging_of(self._writer())}{self._mark}"
 
     def _let_go(self) -> None:
         """The next call opens another session; the staging table waits for it."""
@@ -227,23 +285,35 @@ class SnowflakeDestination:
                 connection.close()
 
     @contextmanager
-    def _reading(self, doing: str, load: Load | None = None) -> Iterator[Connected]:
+    def _reading(self, doing: str, tag: str = "") -> Iterator[Connected]:
         try:
             with translated(doing, self._name):
-                if self._connection is None or self._connection.is_closed():
+                is_new = self._connection is None or self._connection.is_closed()
+                if self._connection is None or is_new:
                     self._connection = self._url.connect()
-                tag = _tag(self._fence, load)
-                yield Connected(self._connection, self._url.schema, self._meter, tag)
+                tag = tag or _tag(self._fence)
+                work = Connected(self._connection, self._url.schema, self._meter, tag)
+                if is_new:
+                    self._end_lost(work)
+                yield work
         except TransientError:
-            self._let_go()  # what may have been lost
+            if self._connection is not None:  # what may have been lost
+                self._lost.append(self._connection.session_id)
+            self._let_go()
             raise
 
+    def _end_lost(self, work: Connected) -> None:
+        """Ends sessions that were lost, in case that the server does not know of it: what one of
+        them has not committed would keep the owner row from us until it has been idle for minutes.
+        """
+        for session in self._lost:
+            with suppress(driver.Error):  # it has ended already, or this role may not end it
+                work.run(f"SELECT SYSTEM$ABORT_SESSION({session})")
+
     @contextmanager
-    def _transaction(
-        self, doing: str, load: Load | None = None, *, keep: bool = True
-    ) -> Iterator[Connected]:
+    def _transaction(self, doing: str, tag: str = "", *, keep: bool = True) -> Iterator[Connected]:
         fence = self._writer()
-        with self._reading(doing, load) as work, transaction(work, keep=keep):
+        with self._reading(doing, tag) as work, transaction(work, keep=keep):
             hold(work, fence, self._name)
             yield work
 
@@ -264,13 +334,10 @@ class SnowflakeDestination:
         return self._fence
 
 
-def _tag(fence: Fence | None, load: Load | None) -> str:
+def _tag(fence: Fence | None, stream: str = "", run_id: str = "") -> str:
     """Of each statement, for the account's query history; 2,000 characters at most."""
-    parts = ["rowtrail"]
-    if fence is not None:
-        parts.append(f"pipeline={fence.pipeline}")
-    if load is not None:
-        parts += [f"run={load.receipt.run_id}", f"stream={load.target.stream}"]
+    named = {"pipeline": fence and fence.pipeline, "run": run_id, "stream": stream}
+    parts = ["rowtrail", *(f"{name}={value}" for name, value in named.items() if value)]
     return ";".join(parts)[:2_000]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from rowtrail.connectors.base import Target
+from rowtrail.connectors.base import Target, known_schema
 from rowtrail.connectors.destinations.history import last_gone
 from rowtrail.connectors.destinations.names import FILTERED, ROW
 from rowtrail.connectors.destinations.rows_there import rows_query
@@ -17,11 +17,6 @@ from rowtrail.connectors.destinations.snowflake_types import arrow_type, column_
 Key = tuple[object, ...]
 Query = tuple[str, list[object]]
 """A statement and the values for its marks."""
-
-
-def keys_schema(target: Target) -> pa.Schema:
-    """Of what `Destination.keys` returns."""
-    return target.schema.arrow_key().append(pa.field("present", pa.bool_()))
 
 
 def keys_query(
@@ -61,7 +56,7 @@ def _range(target: Target, names: Sequence[str], after: Key | None, upto: Key | 
 
 def read_keys(found: pa.Table, target: Target) -> pa.Table:
     """The answer in the target's own types."""
-    schema = keys_schema(target)
+    schema = known_schema(target.schema)
     arrays = [one.cast(field.type) for one, field in zip(found.columns, schema, strict=True)]
     return pa.Table.from_arrays(arrays, schema=schema)
 

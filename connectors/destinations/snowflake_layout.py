@@ -46,7 +46,7 @@ from rowtrail.connectors.destinations.snowflake_types import (
 )
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.connectors.schema import Column, TableSchema
-from rowtrail.connectors.snowflake_client import quote_exactly, unfold
+from rowtrail.connectors.snowflake_client import fold, quote_exactly, unfold
 
 LONGEST_NAME = 255
 """Characters: https://docs.snowflake.com/en/sql-reference/identifiers-syntax"""
@@ -78,10 +78,17 @@ def read_layout(work: Connected, table: SnowflakeName) -> SnowflakeLayout | None
         return None
     return SnowflakeLayout(
         table=table,
-        types={unfold(name): usual(kind) for name, kind, *_ in found},
-        required=frozenset(unfold(row[0]) for row in found if row[3] == "N"),
-        defaulted=frozenset(unfold(row[0]) for row in found if row[4] is not None),
+        types={_written(name): usual(kind) for name, kind, *_ in found},
+        required=frozenset(_written(row[0]) for row in found if row[3] == "N"),
+        defaulted=frozenset(_written(row[0]) for row in found if row[4] is not None),
     )
+
+
+def _written(name: str) -> str:
+    """A stored name as people write it: with its quotes where it would mean another one without,
+    such as one in lower case, which Rowtrail makes none of."""
+    written = unfold(name)
+    return written if fold(written) == name else quote_exactly(name)
 
 
 def describe(

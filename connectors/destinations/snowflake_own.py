@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from rowtrail.connectors.base import Fence
 from rowtrail.connectors.destinations.claims import CLAIMS
 from rowtrail.connectors.destinations.gaps import GAPS, WATERMARKS
 from rowtrail.connectors.destinations.owner import OWNER, claim
 from rowtrail.connectors.destinations.receipts import RECEIPTS
-from rowtrail.connectors.destinations.snowflake_sql import Connected, transaction
+from rowtrail.connectors.destinations.snowflake_sql import (
+    Connected,
+    SnowflakeName,
+    transaction,
+)
+from rowtrail.connectors.snowflake_client import fold, quote_text
 
 STAGE = "_rowtrail_stage"
+_STAGING = "_rowtrail_staging"
 
 _OWN_TABLES = (OWNER, CLAIMS, RECEIPTS, GAPS, WATERMARKS)
 _GATE = ""
@@ -20,11 +28,12 @@ those who make an owner row change this one first, and so come one after the oth
 def claim_schema(work: Connected, fence: Fence, where: str) -> None:
     """Makes Rowtrail's own tables where they are missing, and the owner row; raises as `claim`."""
     missing = [table for table in _OWN_TABLES if not is_there(work, table.name)]
+    if missing:
+        # First: who is cut off on the way finds a table missing the next time, and comes here.
+        work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
     for table in missing:
         # Whatever Snowflake calls its types; the words are those that all warehouses share.
         work.run(table.ddl(work.own(table.name)).replace("BYTEA", "BINARY"))
-    if missing:
-        work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
     with transaction(work):
         if not _pass_gate(work):
             work.run(
@@ -34,6 +43,39 @@ def claim_schema(work: Connected, fence: Fence, where: str) -> None:
     with transaction(work):
         _pass_gate(work)
         claim(work, fence, where)
+    if len(missing) < len(_OWN_TABLES):
+        _clean(work, fence)
+
+
+def staging_of(fence: Fence) -> str:
+    """What the names of the staging tables of this ledger's writers begin with."""
+    return f"{_STAGING}_{_mark(fence)}_"
+
+
+def folder_of(schema: str, fence: Fence) -> str:
+    """Where in the stage this ledger's writers put their files, for SQL."""
+    return f"@{SnowflakeName(schema, fold(STAGE)).sql}/{_mark(fence)}"
+
+
+def _mark(fence: Fence) -> str:
+    """Tells the pipelines of one schema apart, whatever is in their names."""
+    return sha256(fence.ledger_id.encode()).hexdigest()[:12]
+
+
+def _clean(work: Connected, fence: Fence) -> None:
+    """Takes away what writers that were killed have left in the stage and in staging tables.
+
+    One that is still at work has lost the target to this claim, and finds nothing more to merge.
+    """
+    work.run(f"REMOVE {folder_of(work.schema, fence)}/")
+    beginning = fold(staging_of(fence))
+    left = work.run(
+        f"SELECT table_name FROM information_schema.tables "
+        f"WHERE table_schema = {quote_text(work.schema)} "
+        f"AND LEFT(table_name, {len(beginning)}) = {quote_text(beginning)}"
+    )
+    for (name,) in left:
+        work.run(f"DROP TABLE IF EXISTS {SnowflakeName(work.schema, name).sql}")
 
 
 def _pass_gate(work: Connected) -> int:

@@ -122,12 +122,12 @@ class Connected:
         self, connection: SnowflakeConnection, schema: str, meter: Meter, tag: str = ""
     ) -> None:
         self._connection = connection
-        self._schema = schema
+        self.schema = schema  # as it is stored
         self._meter = meter
         self._more = {"QUERY_TAG": tag} if tag else None
 
     def own(self, table: str) -> str:
-        return SnowflakeName(self._schema, fold(table)).sql
+        return SnowflakeName(self.schema, fold(table)).sql
 
     def table_of(self, columns: Mapping[str, Sequence[object]]) -> tuple[str, list[object]]:
         kinds = [

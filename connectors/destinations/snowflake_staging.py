@@ -1,15 +1,15 @@
 """The staging table: a batch's rows at the server, before they are merged.
 
-Rows go as one Parquet file to a stage and from there by COPY into a table of this session's own.
-Names of users are not in either: the stream's columns are C0, C1, … in the order of its schema.
+Rows go as Parquet files to a stage and from there by COPY into a table of this object's own. Names
+of users are not in either: the stream's columns are C0, C1, … in the order of its schema.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from datetime import datetime
 from io import BytesIO
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -17,55 +17,68 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from snowflake.connector import errors as driver
 
-from rowtrail.connectors.base import Deletes, Load
+from rowtrail.connectors.base import Deletes, Load, LoadRows
 from rowtrail.connectors.changes import OPERATION_TYPE, Operation
-from rowtrail.connectors.destinations.history import times_of
-from rowtrail.connectors.destinations.snowflake_own import STAGE
+from rowtrail.connectors.destinations.history import times_at
 from rowtrail.connectors.destinations.snowflake_sql import Connected
 from rowtrail.connectors.destinations.snowflake_types import INSTANT, column_type
+from rowtrail.connectors.errors import TransientError
 
 VERSION = ("E", "P", "O", "R")
 GONE, FILTERED, ROW = "GONE", "FILTERED", "N"
 AT, COMMITTED = "SINCE", "COMMITTED"
 
+_ROWS_LOADED = 3
+"""Its place in each row of COPY's answer, which is one text where there was no file to load."""
 _FORMAT = "TYPE = PARQUET USE_LOGICAL_TYPE = TRUE BINARY_AS_TEXT = FALSE"
 
 
-@contextmanager
-def uploaded(work: Connected, load: Load) -> Iterator[str]:
-    """The rows as a file in the stage, for SQL, under a name that no other file has had.
-
-    It is removed in the end, whatever became of it: by itself a COPY removes only what it has
-    loaded, and not what it has refused.
-    """
-    folder, name = f"@{work.own(STAGE)}/{load.receipt.batch_id}", f"{uuid4().hex}.parquet"
-    work.put(name, folder, write_parquet(load))
-    try:
-        yield f"{folder}/{name}"
-    finally:
-        with suppress(driver.Error):
-            work.run(f"REMOVE {folder}/{name}")
+PART_BYTES = 32 << 20
+"""Of Arrow, in one file: a warehouse loads files side by side, but none of them by parts. What
+Snowflake advises, 100 to 250 MB compressed, is for loads of far more than one batch."""
 
 
-def write_parquet(load: Load) -> BytesIO:
-    """The file that is uploaded."""
+def put(work: Connected, folder: str, rows: LoadRows, read_at: datetime) -> None:
+    """Uploads the rows as Parquet files to a folder of the stage, for SQL; see `parts`."""
+    for number, part in enumerate(parts(to_parquet(rows, read_at))):
+        work.put(f"{number:04}.parquet", folder, write_parquet(part))
+
+
+def remove(work: Connected, folder: str) -> None:
+    """Removes all files of the folder; where that fails, the next claim of the schema does it."""
+    with suppress(driver.Error):
+        work.run(f"REMOVE {folder}/")
+
+
+def parts(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows in parts of PART_BYTES or less; a single row may have more."""
+    rows = max(1, len(table) * PART_BYTES // max(1, table.nbytes))
+    for start in range(0, len(table), rows):
+        yield table.slice(start, rows)
+
+
+def write_parquet(part: pa.Table) -> BytesIO:
+    """One file."""
     data = BytesIO()
-    rows = to_parquet(load)
-    # No two numbers of rows are alike: a dictionary of them would be written in vain.
-    with_dictionary = [name for name in rows.schema.names if name != ROW]
-    pq.write_table(rows, data, compression="zstd", use_dictionary=with_dictionary)
+    # Of numbers and times too few are alike: a dictionary of them is begun, and given up.
+    alike = [one.name for one in part.schema if one.name in VERSION or _is_text(one.type)]
+    pq.write_table(part, data, compression="zstd", use_dictionary=alike)
     return data
 
 
-def to_parquet(load: Load) -> pa.Table:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def to_parquet(rows: LoadRows, read_at: datetime) -> pa.Table:
     """The columns of the staging table, in types that Parquet and Snowflake read alike."""
-    deletes = pc.equal(load.operations, pa.scalar(int(Operation.DELETE), OPERATION_TYPE))
-    columns = {f"C{place}": _plain(one) for place, one in enumerate(load.rows.columns)}
-    columns |= dict(zip(VERSION, load.versions.columns, strict=True))
-    columns |= {GONE: deletes, FILTERED: load.filtered}
-    columns[ROW] = pa.array(np.arange(len(load.rows), dtype=np.int64))
-    if load.target.deletes is Deletes.HISTORY:
-        times = times_of(load)
+    deletes = pc.equal(rows.operations, pa.scalar(int(Operation.DELETE), OPERATION_TYPE))
+    columns = {f"C{place}": _plain(one) for place, one in enumerate(rows.rows.columns)}
+    columns |= dict(zip(VERSION, rows.versions.columns, strict=True))
+    columns |= {GONE: deletes, FILTERED: rows.filtered}
+    columns[ROW] = pa.array(np.arange(len(rows.rows), dtype=np.int64))
+    if rows.target.deletes is Deletes.HISTORY:
+        times = times_at(rows, read_at)
         columns |= {AT: times.at, COMMITTED: times.committed}
     return pa.table(columns)
 
@@ -106,9 +119,18 @@ def make_table(work: Connected, name: str, load: Load) -> str:
     return table
 
 
-def copy(work: Connected, table: str, file: str) -> None:
-    """Brings the rows from the stage into the staging table."""
-    work.run(
-        f"COPY INTO {table} FROM {file} FILE_FORMAT = ({_FORMAT}) "
+def copy(work: Connected, table: str, folder: str, rows: int) -> None:
+    """Brings the rows from a folder of the stage into the staging table.
+
+    Raises TransientError unless that were so many: to COPY a file that is gone is none too few.
+    """
+    done = work.run(
+        f"COPY INTO {table} FROM {folder}/ FILE_FORMAT = ({_FORMAT}) "
         f"MATCH_BY_COLUMN_NAME = CASE_SENSITIVE ON_ERROR = ABORT_STATEMENT"
     )
+    loaded = sum(int(row[_ROWS_LOADED]) for row in done if len(row) > _ROWS_LOADED)
+    if loaded != rows:
+        raise TransientError(
+            f"COPY has loaded {loaded:,} of {rows:,} rows from {folder}: somebody may have removed "
+            f"files there. Nothing was written; try again, and leave what is in that stage alone."
+        )

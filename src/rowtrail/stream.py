@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rowtrail.connectors.base import DEFAULT_BATCH_ROWS, Capture, Deletes
+from rowtrail.connectors.base import Capture, Deletes
 from rowtrail.connectors.errors import ConfigurationError
 from rowtrail.pipelines.checks import Check, Given, checks_of
 from rowtrail.pipelines.contract import MODES, Change, Contract, Mode
@@ -49,7 +49,7 @@ class Stream:
     exclude: Sequence[str] = ()
     types: Mapping[str, str] = field(default_factory=dict)  # column or declared type -> type name
     transforms: Sequence[Callable[[pd.DataFrame], pd.DataFrame] | str] = ()
-    batch_rows: int = DEFAULT_BATCH_ROWS
+    batch_rows: int | None = None  # most changes in one batch; None: as the destination has them
     capture_images: bool = True
     policy: str = "latest"  # latest, block or reread: later changes of a failed record
     retries: int = DEFAULT_RETRIES  # that runs make by themselves, with back-off

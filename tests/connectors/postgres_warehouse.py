@@ -13,7 +13,7 @@ from rowtrail.connectors.base import Fence
 from rowtrail.connectors.destinations.postgres import PostgresDestination
 
 from .builders import FENCE
-from .destination_conformance import RuledWarehouse
+from .rules_conformance import RuledWarehouse
 
 
 class PostgresWarehouse(RuledWarehouse):

@@ -39,8 +39,9 @@ from rowtrail.connectors.errors import (
 from tests.duckdb_files import look_into, write_into
 
 from .builders import FENCE, delete, load_of, orders, target_of, upsert
-from .destination_conformance import DestinationConformance, RuledWarehouse, RulesConformance
+from .destination_conformance import DestinationConformance
 from .history_conformance import HistoryConformance
+from .rules_conformance import RuledWarehouse, RulesConformance
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,9 +17,10 @@ from rowtrail.connectors.destinations.postgres import PostgresDestination
 from rowtrail.connectors.errors import ConfigurationError
 
 from .builders import FENCE, delete, gap_of, load_of, orders, target_of, upsert
-from .destination_conformance import DestinationConformance, RulesConformance
+from .destination_conformance import DestinationConformance
 from .history_conformance import HistoryConformance
 from .postgres_warehouse import PostgresWarehouse
+from .rules_conformance import RulesConformance
 
 
 @pytest.fixture

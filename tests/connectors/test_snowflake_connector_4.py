@@ -1,7 +1,8 @@
 """Destination and source with the older line of the connector, 4.8, whose protocol is its own.
 
 It is installed where the server that stands in for Snowflake is, and is put before the newer one in
-a process of its own. Not every test: each part of the connector that Rowtrail uses once.
+a process of its own. Not every test, but in the long form: each part of the connector that Rowtrail
+uses once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.snowflake_server import ENVIRONMENT
+from tests.soak import SOAK
 
 TESTS = (
     "every_type_with_null or soft_delete_keeps or probe_leaves or gaps_open or second_ledger "
@@ -44,7 +46,16 @@ def test_with_connector_4(tmp_path: Path) -> None:
     (shadow / "snowflake").symlink_to(packages / "snowflake")
     tests = [Path(__file__).with_name(name) for name in FILES]
     done = subprocess.run(
-        [sys.executable, "-c", RUN, packages, shadow, "-q", "-k", TESTS, *tests],
+        [
+            sys.executable,
+            "-c",
+            RUN,
+            packages,
+            shadow,
+            "-q",
+            *([] if SOAK else ["-k", TESTS]),
+            *tests,
+        ],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

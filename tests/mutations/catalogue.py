@@ -306,6 +306,38 @@ MUTATIONS = (
         ),
     ),
     Mutation(
+        name="snowflake-claims-past-the-gate",
+        bug="Two ledgers that claim a schema in Snowflake at once do not wait for each other.",
+        path="connectors/destinations/snowflake_own.py",
+        before="        _pass_gate(work)\n        claim(",
+        after="        claim(",
+        tests=(
+            "tests/connectors/test_snowflake_claims.py::test_of_two_ledgers_that_claim_at_once_"
+            "one_wins",
+        ),
+    ),
+    Mutation(
+        name="snowflake-waits-for-its-own-lost-session",
+        bug="A session that was lost keeps its transaction, and with it the owner row.",
+        path="connectors/destinations/snowflake.py",
+        before="                if is_new:\n                    self._end_lost(work)\n",
+        after="",
+        tests=(
+            _PIPELINES
+            + "test_snowflake_crashes.py::test_a_connection_that_breaks_within_the_transaction",
+        ),
+    ),
+    Mutation(
+        name="snowflake-copies-what-is-there",
+        bug="A staged file that is gone when it is to be copied is not missed.",
+        path="connectors/destinations/snowflake_staging.py",
+        before="    if loaded != rows:\n",
+        after="    if False:\n",
+        tests=(
+            "tests/connectors/test_snowflake_script.py::test_a_staged_file_that_is_gone_is_missed",
+        ),
+    ),
+    Mutation(
         name="any-type-may-be-asked",
         bug="`types` may ask a column of SQLite for what no value of it can be.",
         path="connectors/sources/sqlite_types.py",
@@ -361,6 +393,37 @@ MUTATIONS = (
             _PIPELINES
             + "test_checked_runs.py::test_a_check_that_was_changed_lets_the_next_run_try_again_"
             "at_once",
+        ),
+    ),
+    Mutation(
+        name="asked-before-it-is-durable",
+        bug="What is known is told to a capture while changes that it is about are gathered.",
+        path="pipelines/read_ahead.py",
+        before="            if is_about(self._gatherer.parts):\n",
+        after="            if False:\n",
+        tests=(
+            _PIPELINES
+            + "test_read_ahead.py::test_what_a_question_is_about_is_durable_before_it_is_answered",
+        ),
+    ),
+    Mutation(
+        name="first-read-knows-nothing-of-itself",
+        bug="A first read is told that the target has none of the keys that it has given.",
+        path="pipelines/first_read.py",
+        before="            return self._given is None or not self._given.may_have(after, upto)\n",
+        after="            return True\n",
+        tests=(_PIPELINES + "test_first_read.py::test_only_what_was_given_is_asked_for",),
+    ),
+    Mutation(
+        name="ahead-of-what-is-held-back",
+        bug="What was made of a batch ahead is loaded although a record of it has to wait.",
+        path="pipelines/commit.py",
+        before="        if ahead is None or lane.held.all():\n",
+        after="        if ahead is None:\n",
+        tests=(
+            _PIPELINES
+            + "test_snowflake_target.py::test_what_was_made_ahead_is_made_again_where_a_record_"
+            "is_held_back",
         ),
     ),
 )

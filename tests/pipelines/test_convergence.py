@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,10 @@ from rowtrail.checkpoints.ledger import open_ledger
 from rowtrail.checkpoints.record_id import RecordId
 from rowtrail.checkpoints.selections import Origin, Selection
 from rowtrail.checkpoints.states import HELD_BACK, DecisionKind, Failure, FailureState, Stage
+from rowtrail.connectors.destinations.duckdb import DuckdbDestination
+from rowtrail.connectors.destinations.postgres import PostgresDestination
 from rowtrail.connectors.errors import ConfigurationError
+from rowtrail.pipelines import definition
 from rowtrail.pipelines.archive_replay import ArchiveRequest, replay_archive
 from rowtrail.pipelines.commit import Faults, Point, no_faults
 from rowtrail.pipelines.requests import Request, submit
@@ -35,6 +38,7 @@ from rowtrail.pipelines.run import run_pipeline
 from tests.duckdb_files import write_into
 from tests.pipelines.copied_table import CopiedTable
 from tests.pipelines.crashing import Crash, CrashAt
+from tests.pipelines.gathered_changes import upto
 from tests.postgres_server import PostgresServer
 from tests.soak import SOAK, times
 
@@ -465,6 +469,32 @@ FIRST_ROWS = st.lists(st.tuples(st.just("3"), st.sampled_from([FINE, BAD])), min
 @pytest.mark.parametrize("stream", [STREAM, HISTORY], ids=["rows", "history"])
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_the_target_is_the_source_less_the_gaps(
+    pair: Pair, stream: st.SearchStrategy[dict[str, Any]], postgres_server: PostgresServer
+) -> None:
+    live_on(pair, stream, postgres_server)
+
+
+GATHERED = st.fixed_dictionaries(
+    {
+        "policy": st.sampled_from(["latest", "block", "reread"]),
+        "deletes": st.sampled_from(["soft", "hard", "history"]),
+    }
+).filter(lambda chosen: (chosen["policy"], chosen["deletes"]) != ("reread", "history"))
+
+
+@pytest.mark.parametrize("pair", [one for one in PAIRS if one.capture != "trigger"], ids=str)
+def test_so_it_is_where_batches_are_gathered(
+    pair: Pair, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pages of two rows, as Snowflake has them of large ones."""
+    for kind in (DuckdbDestination, PostgresDestination):
+        can = replace(kind.capabilities, gathering=upto(rows=5))
+        monkeypatch.setattr(kind, "capabilities", can)
+    monkeypatch.setattr(definition, "DEFAULT_BATCH_ROWS", 2)
+    live_on(pair, GATHERED, postgres_server)
+
+
+def live_on(
     pair: Pair, stream: st.SearchStrategy[dict[str, Any]], postgres_server: PostgresServer
 ) -> None:
     @SETTINGS

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from threading import Event, Lock, get_ident
+from threading import Event, Lock, Timer, get_ident
 from typing import cast
 
 import pyarrow as pa
 import pytest
 
-from rowtrail.connectors.base import Known
+from rowtrail.connectors.base import Gathering, Known
 from rowtrail.connectors.changes import Changes
+from rowtrail.pipelines.gathering import Gatherer
 from rowtrail.pipelines.read_ahead import ReadAhead
+
+from .gathered_changes import changes_of, ids, upto
 
 SECONDS = 10
 
@@ -38,9 +41,18 @@ def item(name: str) -> Changes:
 
 
 def read_ahead(
-    reading: Callable[[Known], Iterator[Changes]], log: Log | None = None, lock: Lock | None = None
-) -> ReadAhead:
-    return ReadAhead(reading, cast("Known", log or Log()), lock or Lock())
+    reading: Callable[[Known], Iterator[Changes]],
+    log: Log | None = None,
+    lock: Lock | None = None,
+    upto: Gathering | None = None,
+) -> ReadAhead[Changes]:
+    return ReadAhead(
+        reading,
+        cast("Known", log or Log()),
+        lock or Lock(),
+        Gatherer(upto),
+        lambda changes, waited_for: changes,
+    )
 
 
 def test_the_next_item_is_read_before_the_last_one_is_durable() -> None:
@@ -175,3 +187,101 @@ def test_closing_ends_a_read_wherever_it_is(*, waits: bool) -> None:
     assert len(ended) == 1
     assert log.seen == []
     assert not lock.locked()
+
+
+def test_what_is_read_is_gathered_to_the_limit_and_the_rest_comes_in_the_end() -> None:
+    def reading(known: Known) -> Iterator[Changes]:
+        for number in range(0, 10, 2):
+            yield changes_of(number, number + 1)
+
+    with read_ahead(reading, upto=upto(rows=4)) as items:
+        assert [ids(one) for one in items] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_what_was_gathered_before_an_error_is_handed_out() -> None:
+    def reading(known: Known) -> Iterator[Changes]:
+        yield changes_of(1)
+        yield changes_of(2)
+        raise ValueError("cut")
+
+    with read_ahead(reading, upto=upto()) as items:
+        assert ids(next(items)) == [1, 2]
+        with pytest.raises(ValueError, match="cut"):
+            next(items)
+
+
+@pytest.mark.parametrize(
+    ("after", "upto_key", "batches"),
+    [
+        ((2,), (9,), [[1, 2, 3]]),  # behind all that was gathered: it waits on
+        ((2,), None, [[1, 2, 3]]),
+        (None, (0,), [[1, 2, 3]]),
+        ((1,), (9,), [[1, 2], [3]]),
+        (None, (1,), [[1, 2], [3]]),
+        (None, None, [[1, 2], [3]]),
+    ],
+)
+def test_what_a_question_is_about_is_durable_before_it_is_answered(
+    after: tuple[int] | None, upto_key: tuple[int] | None, batches: list[list[int]]
+) -> None:
+    log = Log()
+
+    def reading(known: Known) -> Iterator[Changes]:
+        yield changes_of(2)
+        yield changes_of(1)
+        known.keys(after, upto_key, 9)
+        yield changes_of(3)
+
+    with read_ahead(reading, log, upto=upto()) as items:
+        found = []
+        for one in items:
+            found.append(sorted(ids(one)))
+            log.seen.append(f"{len(found)} is durable")
+    assert found == batches
+    assert log.seen[: len(batches)] == ["1 is durable", "asked"][-len(batches) :]
+
+
+def test_pages_of_the_last_read_do_not_end_what_is_gathered() -> None:
+    def reading(known: Known) -> Iterator[Changes]:
+        for number, _ in enumerate(known.pages()):
+            yield changes_of(number)
+
+    with read_ahead(reading, upto=upto()) as items:
+        assert [ids(one) for one in items] == [[0, 1]]
+
+
+def test_a_batch_is_finished_with_nobody_waiting_while_the_one_before_it_is_made_durable() -> None:
+    finished = Event()
+    told: list[bool] = []
+
+    def finish(changes: Changes, waited_for: bool) -> Changes:
+        told.append(waited_for)
+        if len(told) == 2:
+            finished.set()
+        return changes
+
+    def reading(known: Known) -> Iterator[Changes]:
+        assert asked.wait(SECONDS)
+        yield item("first")
+        yield item("second")
+
+    asked = Event()
+    gatherer = Gatherer(None)
+    with ReadAhead(reading, cast("Known", Log()), Lock(), gatherer, finish) as items:
+        Timer(0.05, asked.set).start()
+        assert next(items) == "first"
+        assert finished.wait(SECONDS)
+        assert next(items) == "second"
+    assert told == [True, False]
+
+
+def test_closing_ends_what_is_gathered() -> None:
+    begun = Event()
+
+    def reading(known: Known) -> Iterator[Changes]:
+        yield changes_of(1)
+        begun.set()
+        known.keys(None, None, 9)
+
+    with read_ahead(reading, upto=upto()):
+        assert begun.wait(SECONDS)
