@@ -19,6 +19,7 @@ _BUILT_IN: Mapping[str, Mapping[str, tuple[str, str, str | None]]] = {
         "sqlite": ("rowtrail.connectors.sources.sqlite", "SqliteSource", None),
         "postgresql": ("rowtrail.connectors.sources.postgres", "PostgresSource", "postgres"),
         "postgres": ("rowtrail.connectors.sources.postgres", "PostgresSource", "postgres"),
+        "snowflake": ("rowtrail.connectors.sources.snowflake", "SnowflakeSource", "snowflake"),
     },
     "destination": {
         "duckdb": ("rowtrail.connectors.destinations.duckdb", "DuckdbDestination", None),

@@ -107,21 +107,36 @@ def number(error: BaseException) -> int:
     return int(getattr(error, "errno", None) or 0)
 
 
+def sqlstate(error: BaseException) -> str:
+    """Its SQLSTATE; nothing where there is none."""
+    return str(getattr(error, "sqlstate", "") or "")
+
+
 def is_missing(error: BaseException) -> bool:
     """Whether what a statement names is not there, or hidden from this role."""
     return number(error) in (2003, 2043)
 
 
+def about_a_value(error: BaseException) -> bool:
+    """Whether an error is plainly about a value."""
+    return number(error) == _NOT_NULL or sqlstate(error).startswith(_ABOUT_VALUES)
+
+
+def reason(error: BaseException) -> str:
+    """What the server says, without the values that it trips over."""
+    words = _words(error)
+    return _QUOTED.sub("…", words) if about_a_value(error) else words
+
+
 def translate(
     error: driver.Error, doing: str, where: str, *, record: bool = False
 ) -> RowtrailError:
-    code, state, words = number(error), str(getattr(error, "sqlstate", "") or ""), _words(error)
+    code, words = number(error), _words(error)
     failed = f"Snowflake at {where} could not {doing}"
-    about_a_value = code == _NOT_NULL or state.startswith(_ABOUT_VALUES)
-    if about_a_value:
+    if about_a_value(error):
         match = _COLUMN.search(words)
         column = (match[1] or match[2]) if match else None
-        words = _QUOTED.sub("…", words)
+        words = reason(error)
         if record:
             return RecordError(
                 f"{failed}: {words}. Correct the row at the source or in a transform, or change "
@@ -137,11 +152,13 @@ def translate(
     for codes, family, advice in _ADVICE:
         if code in codes:
             return family(f"{sentence} {advice}")
-    if state.startswith("42"):
+    if sqlstate(error).startswith("42"):
         return ConfigurationError(
             f"{sentence} The schema may have changed: compare the stream's settings with the table."
         )
-    if isinstance(error, (driver.OperationalError, driver.InterfaceError)) and not about_a_value:
+    if isinstance(error, (driver.OperationalError, driver.InterfaceError)) and not about_a_value(
+        error
+    ):
         return TransientError(f"{sentence} Check that the account can be reached; then try again.")
     return StopError(f"{sentence} (Number {code}.) Look at the query history before running again.")
 

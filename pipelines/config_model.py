@@ -294,7 +294,8 @@ class StreamSection(_Section):
         Field(
             ge=0,
             description="How far before the last cursor value each read starts again, for rows "
-            "committed late: seconds, or units of a numeric cursor. 0 if not set.",
+            "committed late: seconds, or units of a numeric cursor. 0 if not set; of Snowflake's "
+            "times an hour.",
         ),
     ] = None
     columns: Annotated[list[str] | None, Field(description="Columns to take; all if not set.")] = (

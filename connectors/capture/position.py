@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Set
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -66,6 +66,8 @@ def _pack(value: object) -> object:
         return {"datetime": value.isoformat()}
     if isinstance(value, date):
         return {"date": value.isoformat()}
+    if isinstance(value, time):
+        return {"time": value.isoformat()}
     raise TypeError(f"a position cannot hold a {type(value).__name__}")
 
 
@@ -83,4 +85,5 @@ _READERS: dict[str, Any] = {
     "decimal": Decimal,
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
+    "time": time.fromisoformat,
 }

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from rowtrail.connectors.capture.pages import Mask
 from rowtrail.connectors.capture.postgres_text import cast_text
 from rowtrail.connectors.errors import TransientError
+from rowtrail.connectors.sources.casting import cast_or_null
 from rowtrail.connectors.sources.postgres_table import TableColumn
 from rowtrail.connectors.sources.postgres_types import natural_type
 from rowtrail.connectors.type_names import type_name
@@ -211,22 +212,6 @@ def _valid_text(array: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         return cast_or_null(array.view(pa.binary()), pa.string())
     return array
-
-
-def cast_or_null(array: pa.Array, data_type: pa.DataType) -> pa.Array:
-    """Each value cast safely, NULL where that fails; found by halving, so few casts for few."""
-    try:
-        return array.cast(data_type)
-    except pa.ArrowInvalid:
-        if len(array) == 1:
-            return pa.nulls(1, data_type)
-    middle = len(array) // 2
-    return pa.concat_arrays(
-        [
-            cast_or_null(array.slice(0, middle), data_type),
-            cast_or_null(array.slice(middle), data_type),
-        ]
-    )
 
 
 def describe_misfit(reader: ValueReader, raw: str | bytes | None) -> str:

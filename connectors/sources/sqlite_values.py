@@ -17,6 +17,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rowtrail.connectors.sources.casting import cast_or_null
 from rowtrail.connectors.sources.sqlite_types import Affinity, Collation
 from rowtrail.connectors.type_names import type_name
 
@@ -192,22 +193,6 @@ def _typed(array: pa.Array, data_type: pa.DataType) -> pa.Array:
     if array.null_count == len(array) and array.type != data_type:
         return pa.nulls(len(array), data_type)
     return array
-
-
-def cast_or_null(array: pa.Array, data_type: pa.DataType) -> pa.Array:
-    """Each value cast safely, NULL where that fails; found by halving, so few casts for few."""
-    try:
-        return array.cast(data_type)
-    except pa.ArrowInvalid:
-        if len(array) == 1:
-            return pa.nulls(1, data_type)
-    middle = len(array) // 2
-    return pa.concat_arrays(
-        [
-            cast_or_null(array.slice(0, middle), data_type),
-            cast_or_null(array.slice(middle), data_type),
-        ]
-    )
 
 
 def _valid_text(array: pa.Array) -> pa.Array:

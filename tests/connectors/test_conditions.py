@@ -12,19 +12,26 @@ import pytest
 from rowtrail.connectors.base import Capture, ChoosesKeys, StreamSpec
 from rowtrail.connectors.errors import ConfigurationError
 from tests.connectors.postgres_database import PostgresDatabase
+from tests.connectors.snowflake_database import SnowflakeDatabase
 from tests.connectors.source_conformance import SourceDatabase
 from tests.connectors.sqlite_database import SqliteDatabase
 
 ITEMS = StreamSpec(name="items", table="items", capture=Capture.SNAPSHOT, batch_rows=5)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+def opened(
+    kind: str, request: pytest.FixtureRequest, folder: Path
+) -> SqliteDatabase | PostgresDatabase | SnowflakeDatabase:
+    if kind == "sqlite":
+        return SqliteDatabase(folder / "source.db")
+    if kind == "postgres":
+        return PostgresDatabase(request.getfixturevalue("postgres_url"))
+    return SnowflakeDatabase(request.getfixturevalue("snowflake_url"))
+
+
+@pytest.fixture(params=["sqlite", "postgres", "snowflake"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SourceDatabase]:
-    with closing(
-        SqliteDatabase(tmp_path / "source.db")
-        if request.param == "sqlite"
-        else PostgresDatabase(request.getfixturevalue("postgres_url"))
-    ) as database:
+    with closing(opened(request.param, request, tmp_path)) as database:
         database.run(
             "CREATE TABLE items (id INTEGER NOT NULL PRIMARY KEY, name TEXT, size INTEGER)",
             *(

@@ -1,4 +1,4 @@
-"""The destination with the older line of the connector, 4.8, whose protocol is its own.
+"""Destination and source with the older line of the connector, 4.8, whose protocol is its own.
 
 It is installed where the server that stands in for Snowflake is, and is put before the newer one in
 a process of its own. Not every test, but in the long form: each part of the connector that Rowtrail
@@ -16,7 +16,16 @@ from tests.soak import SOAK
 
 TESTS = (
     "every_type_with_null or soft_delete_keeps or probe_leaves or gaps_open or second_ledger "
-    "or rows_by_composite or null_key or takes_its_place"
+    "or rows_by_composite or null_key or takes_its_place or reads_the_table_and_then "
+    "or fetches_by_key or every_type_and_null or an_empty_table or nanoseconds_hold "
+    "or session_that_is_gone or (keys_of_every_type and (hour or moment or data)) "
+    "or (several_columns_and_texts and snowflake)"
+)
+FILES = (
+    "test_snowflake_destination.py",
+    "test_snowflake_source.py",
+    "test_snowflake_reading.py",
+    "test_conditions.py",
 )
 RUN = """
 import sys
@@ -35,7 +44,7 @@ def test_with_connector_4(tmp_path: Path) -> None:
     shadow = tmp_path / "shadow"
     shadow.mkdir()
     (shadow / "snowflake").symlink_to(packages / "snowflake")
-    tests = Path(__file__).with_name("test_snowflake_destination.py")
+    tests = [Path(__file__).with_name(name) for name in FILES]
     done = subprocess.run(
         [
             sys.executable,
@@ -45,7 +54,7 @@ def test_with_connector_4(tmp_path: Path) -> None:
             shadow,
             "-q",
             *([] if SOAK else ["-k", TESTS]),
-            tests,
+            *tests,
         ],
         cwd=Path(__file__).parents[2],
         capture_output=True,

@@ -288,6 +288,24 @@ MUTATIONS = (
         tests=(_SNOWFLAKE + "test_a_table_that_was_dropped_goes_to_who_makes_it_again",),
     ),
     Mutation(
+        name="nanoseconds-are-cut-off",
+        bug="A time in Snowflake loses what it has beyond microseconds, and nobody is told.",
+        path="connectors/sources/snowflake_values.py",
+        before="        if pc.any(beyond).as_py():",
+        after="        if False:",
+        tests=("tests/connectors/test_snowflake_reading.py::test_nanoseconds_hold_their_row_back",),
+    ),
+    Mutation(
+        name="second-row-of-a-snowflake-key",
+        bug="The second row of a key is not looked for on the next page, where Snowflake has it.",
+        path="connectors/sources/snowflake_rows.py",
+        before=".take(limit, peek=1), ahead",
+        after=".take(limit), ahead",
+        tests=(
+            "tests/connectors/test_snowflake_reading.py::test_a_primary_key_of_which_there_are_two_rows",
+        ),
+    ),
+    Mutation(
         name="snowflake-claims-past-the-gate",
         bug="Two ledgers that claim a schema in Snowflake at once do not wait for each other.",
         path="connectors/destinations/snowflake_own.py",
@@ -400,8 +418,8 @@ MUTATIONS = (
         name="ahead-of-what-is-held-back",
         bug="What was made of a batch ahead is loaded although a record of it has to wait.",
         path="pipelines/commit.py",
-        before="        if ahead is None or (lane.stream.policy is Policy.BLOCK and lane.held.all()):"
-        "\n",
+        before="        if ahead is None or (lane.stream.policy is Policy.BLOCK "
+        "and lane.held.all()):\n",
         after="        if ahead is None:\n",
         tests=(
             _PIPELINES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rowtrail.connectors.registry import capabilities_of
-from rowtrail.connectors.sources import postgres_types, sqlite_types
+from rowtrail.connectors.sources import postgres_types, snowflake_types, sqlite_types
 from rowtrail.connectors.sources.postgres_table import TableColumn
 from rowtrail.connectors.type_names import KNOWN, parse_type, type_name
 from rowtrail.pipelines.fitting import Kind, conversions
@@ -63,6 +63,21 @@ _POSTGRES_AS = """
 The same. Each type may be read as `text`, which is then what PostgreSQL writes.
 
 """
+_SNOWFLAKE = """
+## From Snowflake
+
+Names are those that DESCRIBE TABLE gives: INTEGER is `NUMBER(38,0)`, TEXT is `VARCHAR`. A time of more than
+six digits of a second is read in microseconds, and a row whose value has nanoseconds is held back. No entry
+of `types` mends *every other type*: leave the column out, or read a view that turns it into another.
+[Snowflake as a source](snowflake.md#as-a-source).
+
+"""
+_SNOWFLAKE_AS = """
+### What `types` may ask of a Snowflake column
+
+The same. `VARIANT`, `OBJECT` and `ARRAY` as `text` are JSON; times as `text` have all nine digits.
+
+"""
 _CONVERSIONS = """
 ## When a value is converted
 
@@ -90,6 +105,10 @@ def render() -> str:
             _table(_postgres(), "type"),
             _POSTGRES_AS,
             _matrix("type", _NAMES, _postgres_readable()),
+            _SNOWFLAKE,
+            _table(_snowflake(), "type"),
+            _SNOWFLAKE_AS,
+            _matrix("type", _NAMES, _snowflake_readable()),
             _CONVERSIONS,
             _matrix("from, to", [kind.value for kind in Kind], _conversions()),
         )
@@ -121,6 +140,21 @@ def _postgres() -> list[tuple[str, pa.DataType | None]]:
     ]
 
 
+def _snowflake() -> list[tuple[str, pa.DataType | None]]:
+    words = [
+        (", ".join(f"`{name}`" for name in names), kind)
+        for kind, names in _by_type(snowflake_types.NATURAL).items()
+    ]
+    json = ", ".join(f"`{name}`" for name in snowflake_types.SEMI_STRUCTURED)
+    return [
+        (f"`NUMBER(P,0)` with up to {snowflake_types.INTEGER_DIGITS} digits", pa.int64()),
+        ("`NUMBER(P,S)` otherwise", pa.decimal128(38, 10)),
+        *words,
+        (json, None),
+        (_OTHER, None),
+    ]
+
+
 def _sqlite_readable() -> list[tuple[str, list[str]]]:
     """A row for each set of declarations that may be read as the same types."""
     words = [*sqlite_types.BY_WORD, "DECIMAL(38,10)"]
@@ -141,6 +175,22 @@ def _postgres_readable() -> list[tuple[str, list[str]]]:
         own = postgres_types.natural_type(column)
         answers[name] = [
             _word(own == kind, postgres_types.can_be_read(column, kind)) for kind in _types()
+        ]
+    return _grouped(answers)
+
+
+def _snowflake_readable() -> list[tuple[str, list[str]]]:
+    names = {
+        f"NUMBER({snowflake_types.INTEGER_DIGITS},0)": "NUMBER(P,0)",
+        "NUMBER(38,10)": "NUMBER(P,S)",
+        **{name: name for name in (*snowflake_types.NATURAL, *snowflake_types.SEMI_STRUCTURED)},
+        _OTHER: _OTHER,
+    }
+    answers = {}
+    for declared, name in names.items():
+        column = snowflake_types.DeclaredType.parse(declared)
+        answers[name] = [
+            _word(column.natural == kind, column.can_be_read(kind)) for kind in _types()
         ]
     return _grouped(answers)
 
