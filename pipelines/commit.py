@@ -227,6 +227,7 @@ def prepare(
         code_fingerprint=lane.code_fingerprint,
         images=lane.images,
         moves_position=kind is BatchKind.CAPTURE,
+        each_version=lane.stream.policy is Policy.BLOCK,
     )
     return Prepared(staged=staged, plan=plan, budget=budget)
 

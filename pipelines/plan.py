@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,14 +16,13 @@ from rowtrail.checkpoints.states import (
     Manifest,
     NewFailure,
     Outcome,
-    Stage,
 )
 from rowtrail.connectors.base import Gap, Load, LoadRows, Receipt, Target
-from rowtrail.connectors.changes import Changes, Operation, Rejected, Times, version_at
+from rowtrail.connectors.changes import Changes, Operation, Times, version_at
 from rowtrail.connectors.schema import TableSchema
 from rowtrail.pipelines.fingerprints import error_fingerprint
 from rowtrail.pipelines.images import Keeping
-from rowtrail.pipelines.record_keys import fitting
+from rowtrail.pipelines.rejections import sort_rejections
 from rowtrail.pipelines.staged import FailedRow, Staged
 
 
@@ -195,8 +193,13 @@ def make_plan(
     code_fingerprint: str | None,
     images: Keeping,
     moves_position: bool,
+    each_version: bool = False,
 ) -> Plan:
-    """Sorts the staged rows into what is loaded, folded and failed."""
+    """Sorts the staged rows into what is loaded, folded and failed.
+
+    With `each_version` an older change of a record that could not be represented does not give way
+    to a newer one.
+    """
     numbers = staged.kept
     rows = staged.rows
     upserts = len(rows)
@@ -211,8 +214,8 @@ def make_plan(
         deletes = pa.repeat(pa.scalar(int(Operation.DELETE), operations.type), len(gone))
         operations = pa.concat_arrays([operations.slice(0, upserts), deletes])
     filtered = np.zeros(len(rows), dtype=bool)
-    rejected = _rejections(changes, images)
-    gone = _deleted_strangers(rejected, target.schema)
+    rejected = sort_rejections(changes, target.schema, images, each=each_version)
+    folded = changes.take(staged.folded)
     filtered[upserts : upserts + len(staged.dropped)] = True
     return Plan(
         target=target,
@@ -222,14 +225,14 @@ def make_plan(
         versions=changes.versions if whole else changes.versions.take(numbers),
         times=changes.times if whole or changes.times is None else changes.times.take(numbers),
         numbers=numbers,
-        folded_keys=changes.keys().take(staged.folded),
-        folded_operations=changes.operations.take(staged.folded),
-        folded_versions=changes.versions.take(staged.folded),
-        failures=tuple(
-            _failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, images)
-            + [one for number, one in enumerate(rejected) if number not in gone]
+        folded_keys=_concat(folded.keys(), rejected.folded_keys),
+        folded_operations=pa.concat_arrays([folded.operations, rejected.folded_operations]),
+        folded_versions=_concat(folded.versions, rejected.folded_versions),
+        failures=(
+            *_failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, images),
+            *rejected.failures,
         ),
-        gone=tuple(rejected[number] for number in gone),
+        gone=rejected.gone,
         position_after=changes.position if moves_position else None,
         watermark=changes.watermark if moves_position else None,
         page=changes.page if moves_position else None,
@@ -291,56 +294,3 @@ def _failures(
     images: Keeping,
 ) -> list[NewFailure]:
     return [new_failure(changes, row, code_fingerprint, images) for row in failed]
-
-
-def _rejections(changes: Changes, images: Keeping) -> list[NewFailure]:
-    """Rows that the source could not represent; the newest of each record only.
-
-    Rows without a whole key share one record id, since nothing tells them apart: it says how many.
-    """
-    newest: dict[bytes, Rejected] = {}
-    rows: Counter[bytes] = Counter()
-    for rejected in changes.rejected:
-        canonical = RecordId(changes.stream, rejected.key).canonical()  # type: ignore[arg-type]
-        newest[canonical] = rejected
-        rows[canonical] += 1
-    return [
-        _rejection(changes.stream, one, rows[canonical], images)
-        for canonical, one in newest.items()
-    ]
-
-
-def _deleted_strangers(rejected: Sequence[NewFailure], schema: TableSchema) -> list[int]:
-    """The numbers of the deletes of records whose key the target cannot hold.
-
-    They leave nothing to do but to end what is held back of the record. A key with a NULL is not
-    among them: rows share it, so that nothing tells which of them is gone.
-    """
-    fields = schema.arrow_key()
-    return [
-        number
-        for number, one in enumerate(rejected)
-        if one.operation == Operation.DELETE
-        and None not in one.record_id.key
-        and not fitting([one.record_id], fields)
-    ]
-
-
-def _rejection(stream: str, rejected: Rejected, rows: int, images: Keeping) -> NewFailure:
-    kept = images.extracted(rejected.image)
-    message = said = images.redaction.masked(rejected.message, rejected.image)
-    if rows > 1 and None in rejected.key:
-        message = f"{message} {rows:,} rows of this batch have no whole key."
-    return NewFailure(
-        record_id=RecordId(stream, rejected.key),  # type: ignore[arg-type]
-        operation=int(rejected.operation),
-        version=rejected.version,
-        stage=Stage.EXTRACT,
-        error_class="ValueDoesNotFit",
-        message=message,
-        fingerprint=error_fingerprint(Stage.EXTRACT, rejected.column, said),
-        code_fingerprint=None,
-        image_note=kept.note,
-        extracted=kept.image,
-        transformed=None,
-    )

@@ -18,6 +18,7 @@ from rowtrail.pipelines.commit import (
     says_no_redacted_value,
     warnings_of,
 )
+from rowtrail.pipelines.definition import Policy
 from rowtrail.pipelines.differences import Differences, differences
 from rowtrail.pipelines.loading import without_refused, write
 from rowtrail.pipelines.plan import Plan, make_plan
@@ -46,6 +47,7 @@ def preview_batch(
         code_fingerprint=lane.code_fingerprint,
         images=lane.images,
         moves_position=False,
+        each_version=lane.stream.policy is Policy.BLOCK,
     )
     batch_id = str(uuid4())
     receipt = make_receipt(
