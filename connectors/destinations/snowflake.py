@@ -93,8 +93,8 @@ class SnowflakeDestination:
     Rowtrail's own tables are in the schema that the URL names, and so are tables of streams whose
     `target` names no schema. Names are stored as Snowflake does without quotes, in upper case,
     where they can be written so; others as they are. Without a fence nothing is written. A session
-    that was lost is opened anew by the next call. For one thread. See
-    `connectors.base.Destination` for what each method guarantees.
+    that was lost is opened anew by the next call. For one thread, but for `upload`, which another
+    one may call meanwhile. See `connectors.base.Destination` for what each method guarantees.
     """
 
     capabilities = Capabilities(
