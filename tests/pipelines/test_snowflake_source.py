@@ -130,6 +130,7 @@ def test_init_writes_a_file_that_can_be_run(
     assert execute(["init", database.url, "duckdb:///target.duckdb"]) == 0
     told = capsys.readouterr().out
     assert "1 stream: orders" in told and "keyless has no primary key" in told
+    assert "Next: `rowtrail check`, then `rowtrail run`." in told
     written = (tmp_path / "rowtrail.toml").read_text()
     assert 'capture = "snapshot" # or cursor' in written and "somebody:secret@" not in written
     (name,) = re.findall(r"somebody:\$\{(\w+)\}@", written)

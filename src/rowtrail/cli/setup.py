@@ -88,7 +88,9 @@ def _write_file(path: Path, name: str, source: str, destination: str, *, json: b
             f"No password is in the file. Export {' and '.join(written.variables)} first, each as "
             f"it stood in the URL."
         )
-    say("Next: `rowtrail check`, then `rowtrail init --capture`, then `rowtrail run`.")
+    # The others need nothing in the source.
+    install = "then `rowtrail init --capture`, " if written.capture in ("log", "trigger") else ""
+    say(f"Next: `rowtrail check`, {install}then `rowtrail run`.")
 
 
 def _change_source(path: Path, *, remove: bool, yes: bool, json: bool) -> None:
