@@ -7,6 +7,7 @@ uses once.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_with_connector_4(tmp_path: Path) -> None:
             *tests,
         ],
         cwd=Path(__file__).parents[2],
+        env={**os.environ, "ROWTRAIL_SOAK": "0"},  # each of them, in its short form
         capture_output=True,
         text=True,
     )
