@@ -218,7 +218,7 @@ def prepare(
     lane: Lane, changes: Changes, before: Sequence[HeldBack], kind: BatchKind = BatchKind.CAPTURE
 ) -> Prepared:
     """Runs the stages and plans the load. Raises as `stages.stage` does."""
-    budget = budget_of(lane, kind)
+    budget = _budget_of(lane, kind)
     staged = lane.stage(changes, budget, before)
     plan = make_plan(
         changes,
@@ -257,7 +257,7 @@ def _hold(
     return plan.as_events(past_ignored(plan, lane.held.all()))
 
 
-def budget_of(lane: Lane, kind: BatchKind) -> Budget:
+def _budget_of(lane: Lane, kind: BatchKind) -> Budget:
     """Where a person named the records, each of them gets an answer, however many fail."""
     limited = kind is BatchKind.CAPTURE or lane.selected
     return Budget(lane.breakers.limits.attempts if limited else None)

@@ -193,7 +193,7 @@ def make_plan(
     code_fingerprint: str | None,
     images: Keeping,
     moves_position: bool,
-    each_version: bool = False,
+    each_version: bool,
 ) -> Plan:
     """Sorts the staged rows into what is loaded, folded and failed.
 
@@ -215,7 +215,6 @@ def make_plan(
         operations = pa.concat_arrays([operations.slice(0, upserts), deletes])
     filtered = np.zeros(len(rows), dtype=bool)
     rejected = sort_rejections(changes, target.schema, images, each=each_version)
-    folded = changes.take(staged.folded)
     filtered[upserts : upserts + len(staged.dropped)] = True
     return Plan(
         target=target,
@@ -225,9 +224,11 @@ def make_plan(
         versions=changes.versions if whole else changes.versions.take(numbers),
         times=changes.times if whole or changes.times is None else changes.times.take(numbers),
         numbers=numbers,
-        folded_keys=_concat(folded.keys(), rejected.folded_keys),
-        folded_operations=pa.concat_arrays([folded.operations, rejected.folded_operations]),
-        folded_versions=_concat(folded.versions, rejected.folded_versions),
+        folded_keys=_concat(changes.keys().take(staged.folded), rejected.folded_keys),
+        folded_operations=pa.concat_arrays(
+            [changes.operations.take(staged.folded), rejected.folded_operations]
+        ),
+        folded_versions=_concat(changes.versions.take(staged.folded), rejected.folded_versions),
         failures=(
             *_failures(changes, (*staged.failed, *staged.waiting), code_fingerprint, images),
             *rejected.failures,

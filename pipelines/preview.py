@@ -12,16 +12,15 @@ from rowtrail.connectors.changes import Changes
 from rowtrail.connectors.errors import RecordError
 from rowtrail.pipelines.commit import (
     Lane,
-    budget_of,
     counts_of,
     make_receipt,
+    prepare,
     says_no_redacted_value,
     warnings_of,
 )
-from rowtrail.pipelines.definition import Policy
 from rowtrail.pipelines.differences import Differences, differences
 from rowtrail.pipelines.loading import without_refused, write
-from rowtrail.pipelines.plan import Plan, make_plan
+from rowtrail.pipelines.plan import Plan
 from rowtrail.pipelines.results import BatchResult
 
 
@@ -38,17 +37,8 @@ def preview_batch(
 
     Takes what `commit_batch` takes and gives what it would give; nothing is written anywhere.
     """
-    budget = budget_of(lane, kind)
-    staged = lane.stage(changes, budget, ())
-    plan = make_plan(
-        changes,
-        staged,
-        lane.target,
-        code_fingerprint=lane.code_fingerprint,
-        images=lane.images,
-        moves_position=False,
-        each_version=lane.stream.policy is Policy.BLOCK,
-    )
+    prepared = prepare(lane, changes, (), kind)
+    staged, plan, budget = prepared.staged, prepared.plan, prepared.budget
     batch_id = str(uuid4())
     receipt = make_receipt(
         lane,

@@ -20,9 +20,8 @@ import pyarrow as pa
 from rowtrail.connectors.base import Known
 from rowtrail.connectors.changes import Changes
 from rowtrail.pipelines.gathering import Gatherer
-from rowtrail.pipelines.key_extent import may_have
+from rowtrail.pipelines.key_extent import Key, may_have
 
-Key = tuple[object, ...]
 Reading = Callable[[Known], Iterator[Changes]]
 """Begins to read a source that may ask what is known."""
 
