@@ -28,9 +28,8 @@ those who make an owner row change this one first, and so come one after the oth
 def claim_schema(work: Connected, fence: Fence, where: str) -> None:
     """Makes Rowtrail's own tables where they are missing, and the owner row; raises as `claim`."""
     missing = [table for table in _OWN_TABLES if not is_there(work, table.name)]
-    if missing:
-        # First: who is cut off on the way finds a table missing the next time, and comes here.
-        work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
+    # Each time: the last claim may have been cut off, and somebody may have dropped it.
+    work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")
     for table in missing:
         # Whatever Snowflake calls its types; the words are those that all warehouses share.
         work.run(table.ddl(work.own(table.name)).replace("BYTEA", "BINARY"))
@@ -67,7 +66,6 @@ def _clean(work: Connected, fence: Fence) -> None:
 
     One that is still at work has lost the target to this claim, and finds nothing more to merge.
     """
-    work.run(f"CREATE STAGE IF NOT EXISTS {work.own(STAGE)}")  # somebody may have dropped it
     work.run(f"REMOVE {folder_of(work.schema, fence)}/")
     beginning = fold(staging_of(fence))
     left = work.run(
